@@ -1,0 +1,366 @@
+//! Where calls begin: an INVITE from a trunk or an operator's phone, or a dial from a desk.
+//!
+//! Invariant: before a call exists nothing is promised; every refusal says its SIP status or words.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::call::call::{Call, Stage};
+use crate::call::leg::Leg;
+use crate::call::walk::limit_to;
+use crate::call::words::cause;
+use crate::call::{Calls, Denied, Ending, Next, OWN_PHONE_MS, Output, Room};
+use crate::dialplan::{self, Attempt, LocalTime, Origin};
+use crate::fact::{CallResult, Cause, Direction, Party, What};
+use crate::sdp::negotiate as sdp;
+use crate::sip;
+use crate::terms::{CallId, MonoMs, Now, Number, OperatorName, QueueName, TrunkName};
+use rand_chacha::rand_core::Rng;
+
+/// How often calls begin.
+#[derive(Debug, Default)]
+pub(super) struct Rates {
+    starts: VecDeque<MonoMs>,
+    dials: BTreeMap<OperatorName, VecDeque<MonoMs>>,
+}
+
+/// Counts one more event in the last `window_ms`, unless there are `limit` already.
+fn within(times: &mut VecDeque<MonoMs>, limit: u32, window_ms: u64, now: MonoMs) -> bool {
+    while times.front().is_some_and(|at| at.saturating_add(window_ms) <= now) {
+        times.pop_front();
+    }
+    let room = times.len() < usize::try_from(limit).unwrap_or(usize::MAX);
+    if room {
+        times.push_back(now);
+    }
+    room
+}
+
+/// What a call begins with.
+struct Beginning {
+    direction: Direction,
+    first: Leg,
+    caller: Number,
+    called: Number,
+    line: Number,
+    trunk: Option<TrunkName>,
+    operator: Option<OperatorName>,
+}
+
+impl Calls {
+    /// An INVITE came in.
+    pub(super) fn invited(&mut self, invited: sip::Invited, now: Now) {
+        let leg = invited.leg;
+        if let Err((code, why)) = self.may_begin(&invited, now) {
+            self.room.sip(sip::Command::Reject { leg, code, cause: why });
+            return;
+        }
+        let offer = match sdp::read_offer(&invited.sdp) {
+            Ok(offer) => offer,
+            Err(error) => {
+                let why = cause(79, 488, &format!("session description not usable: {error}"));
+                self.room.sip(sip::Command::Reject { leg, code: 488, cause: why });
+                return;
+            }
+        };
+        self.room.reached.insert(invited.from.clone(), invited.path.local().ip().to_canonical());
+        let mut beginning = match invited.from.clone() {
+            Party::Trunk(trunk) => self.from_trunk(&invited, trunk),
+            Party::Operator(operator) => self.from_operator(&invited, operator),
+        };
+        let unproved = beginning.trunk.as_ref().and_then(|trunk| self.room.setup.trunks.get(trunk));
+        beginning.first.proved = !unproved.is_some_and(|trunk| trunk.unproved);
+        beginning.first.offer = Some(offer);
+        let id = self.begin(beginning, Stage::Greeting { token: 0 }, now);
+        self.with(id, now, |call, room| call.enter(room, now));
+    }
+
+    /// An operator dials at his desk: his own phone is called first, and answered for him.
+    pub(super) fn dial(
+        &mut self,
+        operator: &OperatorName,
+        to: &str,
+        trunk: Option<TrunkName>,
+        now: Now,
+    ) -> Result<CallId, Denied> {
+        let number = self.number(to);
+        self.guard_dial(operator, &number, now)?;
+        let party = Party::Operator(operator.clone());
+        if !self.room.reached.contains_key(&party) {
+            return Err(Denied { status: 409, words: "your phone is not connected: start the shift again".to_owned() });
+        }
+        if let Some(trunk) = &trunk
+            && !self.room.setup.trunks.contains_key(trunk)
+        {
+            return Err(Denied { status: 422, words: format!("there is no trunk {trunk}") });
+        }
+        let leg = self.room.leg_id();
+        let beginning = Beginning {
+            direction: Direction::Out,
+            first: Leg::new(leg, party, Number::new(operator.as_str()), true),
+            caller: Number::default(),
+            called: number.clone(),
+            line: Number::default(),
+            trunk: None,
+            operator: Some(operator.clone()),
+        };
+        let id = self.begin(beginning, Stage::Calling, now);
+        self.with(id, now, |call, room| call.call_own_phone(room, trunk, now));
+        Ok(id)
+    }
+
+    /// Limits that hold for every beginning. Emergency calls pass them all.
+    fn may_begin(&mut self, invited: &sip::Invited, now: Now) -> Result<(), (u16, Cause)> {
+        let called = self.number(&invited.to_user);
+        if self.is_emergency(&called) && matches!(invited.from, Party::Operator(_)) {
+            return Ok(());
+        }
+        if self.room.draining {
+            return Err((503, cause(41, 503, "this node is being drained")));
+        }
+        if self.calls.len() >= self.room.setup.limits.calls {
+            return Err((503, cause(34, 503, "all lines are in use")));
+        }
+        if !within(&mut self.rate.starts, self.room.setup.limits.calls_per_second, 1_000, now.mono_ms) {
+            return Err((503, cause(42, 503, "too many calls in this second")));
+        }
+        match &invited.from {
+            Party::Trunk(_) => Ok(()),
+            Party::Operator(operator) => self
+                .guard_dial(operator, &called, now)
+                .map_err(|denied| (if denied.status == 409 { 486 } else { 403 }, cause(21, 403, &denied.words))),
+        }
+    }
+
+    /// What was dialled, by the house's rules; withheld when it is not a number.
+    fn number(&self, typed: &str) -> Number {
+        dialplan::normalise(typed, &self.room.setup.numbers).unwrap_or_default()
+    }
+
+    fn is_emergency(&self, number: &Number) -> bool {
+        self.room.setup.limits.emergency.iter().any(|known| known == number.reveal())
+    }
+
+    /// The toll guard and the state of the operator's own phone.
+    fn guard_dial(&mut self, operator: &OperatorName, number: &Number, now: Now) -> Result<(), Denied> {
+        if self.calls.values().any(|call| call.operator.as_ref() == Some(operator)) {
+            return Err(Denied { status: 409, words: "you are in a call: end it first".to_owned() });
+        }
+        if number.is_withheld() {
+            return Err(Denied { status: 422, words: "this is not a number: digits, * and # only".to_owned() });
+        }
+        if self.is_emergency(number) {
+            return Ok(());
+        }
+        if self.room.draining {
+            return Err(Denied { status: 503, words: "this node is being drained: try again in a minute".to_owned() });
+        }
+        let limits = &self.room.setup.limits;
+        let allowed = &limits.destinations;
+        if !allowed.is_empty() && !allowed.iter().any(|prefix| number.reveal().starts_with(prefix.as_str())) {
+            return Err(Denied { status: 403, words: "calls to this destination are not allowed here".to_owned() });
+        }
+        let dials = self.rate.dials.entry(operator.clone()).or_default();
+        if !within(dials, limits.operator_calls_per_minute, 60_000, now.mono_ms) {
+            return Err(Denied { status: 429, words: "too many calls in this minute: wait a little".to_owned() });
+        }
+        Ok(())
+    }
+
+    fn from_trunk(&self, invited: &sip::Invited, name: TrunkName) -> Beginning {
+        let trunk = self.room.setup.trunks.get(&name);
+        let identities = invited.identities.iter();
+        let mut candidates = identities.filter(|_| !invited.private).collect::<Vec<_>>();
+        if let Some(trunk) = trunk {
+            let rank = |header: &str| trunk.caller_from.iter().position(|known| known.eq_ignore_ascii_case(header));
+            candidates.retain(|identity| rank(&identity.header).is_some());
+            candidates.sort_by_key(|identity| rank(&identity.header));
+        }
+        let house = &self.room.setup.numbers;
+        let rules = trunk.map_or(house, |trunk| &trunk.number_rules);
+        let caller = candidates
+            .iter()
+            .filter_map(|identity| dialplan::caller(&identity.user, rules))
+            .find(|number| !number.is_withheld())
+            .unwrap_or_default();
+        let dialled = self.number(&invited.to_user);
+        let line = trunk.and_then(|trunk| trunk.line.clone()).map(Number::new);
+        let called = if dialled.is_withheld() { line.clone().unwrap_or_default() } else { dialled };
+        Beginning {
+            direction: Direction::In,
+            first: Leg::new(invited.leg, Party::Trunk(name.clone()), caller.clone(), false),
+            caller,
+            line: line.unwrap_or_else(|| called.clone()),
+            called,
+            trunk: Some(name),
+            operator: None,
+        }
+    }
+
+    fn from_operator(&self, invited: &sip::Invited, operator: OperatorName) -> Beginning {
+        let called = self.number(&invited.to_user);
+        let number = Number::new(operator.as_str());
+        Beginning {
+            direction: Direction::Out,
+            first: Leg::new(invited.leg, Party::Operator(operator.clone()), number, false),
+            caller: Number::default(),
+            called,
+            line: Number::default(),
+            trunk: None,
+            operator: Some(operator),
+        }
+    }
+
+    /// Makes the call and tells of it.
+    fn begin(&mut self, beginning: Beginning, stage: Stage, now: Now) -> CallId {
+        let Beginning { direction, first, caller, called, line, trunk, operator } = beginning;
+        let id = fresh_id(&mut self.room, now);
+        let workers = self.room.setup.media.webrtc_ports.len().max(1);
+        let worker = usize::try_from(self.room.rng.next_u32()).unwrap_or(0) % workers;
+        self.room.fact(
+            id,
+            What::Arrived {
+                direction,
+                caller: caller.clone(),
+                called: called.clone(),
+                line: line.clone(),
+                trunk: trunk.clone(),
+                operator: operator.clone(),
+            },
+        );
+        if let Some(trunk) = &trunk {
+            self.room.count(trunk, 1);
+        }
+        if let Some(operator) = &operator {
+            let (operator, number) = (operator.clone(), called.clone());
+            self.room.out.push_back(Output::Engaged { operator: operator.clone(), call: id, talking: false });
+            self.room.out.push_back(Output::Dialled { call: id, operator, number });
+        }
+        let call = Call {
+            id,
+            direction,
+            stage,
+            first,
+            second: None,
+            caller,
+            called,
+            line,
+            trunk,
+            operator,
+            queue: None,
+            steps: Vec::new(),
+            cursor: 0,
+            worker,
+            arrived_ms: now.mono_ms,
+            waiting_ms: None,
+            answered_ms: None,
+            answered_at: None,
+            held: false,
+            deadline_ms: None,
+            tokens: 0,
+        };
+        call.tell_leg(&mut self.room, &call.first);
+        self.calls.insert(id, call);
+        self.settle(id, None, Next::Goes, now);
+        id
+    }
+}
+
+impl Call {
+    /// The first leg is here: find the route and walk it.
+    pub(super) fn enter(&mut self, room: &mut Room, now: Now) -> Next {
+        let Some(steps) = self.find_route(room, now) else {
+            let why = cause(1, 404, "no route of the dialplan fits this call");
+            return self.refuse(room, 404, why);
+        };
+        self.steps = steps;
+        self.walk(room, now)
+    }
+
+    /// The steps for this call, by the dialplan and the local time.
+    fn find_route(&self, room: &mut Room, now: Now) -> Option<Vec<crate::dialplan::Step>> {
+        let share = u8::try_from(room.rng.next_u32() % 100).unwrap_or(0);
+        let from = match self.direction {
+            Direction::In => Origin::Trunk(self.trunk.clone()?),
+            Direction::Out | Direction::Bridge => Origin::Operators,
+        };
+        let at = LocalTime::of(now.wall_ms, &room.setup.zone);
+        let attempt = Attempt { from, number: &self.called, caller: &self.caller, at, share };
+        Some(room.setup.plan.route(&attempt)?.steps.clone())
+    }
+
+    /// Refuses an unanswered first leg.
+    pub(super) fn refuse(&mut self, room: &mut Room, code: u16, why: Cause) -> Next {
+        if !self.first.outgoing && !self.first.is_up() {
+            room.sip(sip::Command::Reject { leg: self.first.id, code, cause: why.clone() });
+        }
+        Next::Over(Ending { result: CallResult::Rejected, cause: why, by: "system" })
+    }
+
+    /// Calls the operator's own phone; the plan is walked once it answered.
+    fn call_own_phone(&mut self, room: &mut Room, trunk: Option<TrunkName>, now: Now) -> Next {
+        let Some(mut steps) = self.find_route(room, now) else {
+            let why = cause(1, 404, "no route of the dialplan leads to this number");
+            return Next::Over(Ending { result: CallResult::Rejected, cause: why, by: "system" });
+        };
+        if let Some(only) = trunk {
+            steps.iter_mut().for_each(|step| limit_to(step, &only));
+        }
+        self.steps = steps;
+        self.waiting_ms = Some(now.mono_ms);
+        let headers = self.phone_headers(room, None, true);
+        let Some(sdp) = self.offer_first(room, now) else {
+            let why = cause(47, 503, "no media port is free");
+            return Next::Over(Ending { result: CallResult::Failed, cause: why, by: "system" });
+        };
+        room.sip(sip::Command::Invite {
+            leg: self.first.id,
+            to: self.first.party.clone(),
+            number: Number::default(),
+            show: self.called.clone(),
+            display: String::new(),
+            headers,
+            sdp,
+            ring_ms: OWN_PHONE_MS,
+        });
+        Next::Goes
+    }
+
+    /// What the browser must know of the call before it answers (CONTRACT section 4).
+    pub(super) fn phone_headers(
+        &self,
+        room: &Room,
+        queue: Option<&QueueName>,
+        auto_answer: bool,
+    ) -> Vec<(String, String)> {
+        let mut headers = vec![("X-Tandem-Call".to_owned(), self.id.to_string())];
+        if let Some(queue) = queue {
+            headers.push(("X-Tandem-Queue".to_owned(), queue.to_string()));
+        }
+        if auto_answer {
+            headers.push(("Call-Info".to_owned(), format!("<sip:{}>;answer-after=0", room.setup.domain)));
+        }
+        headers
+    }
+}
+
+/// A UUIDv7 (RFC 9562 section 5.7) from the time and the seeded generator.
+fn fresh_id(room: &mut Room, now: Now) -> CallId {
+    let mut random = [0_u8; 10];
+    room.rng.fill_bytes(&mut random);
+    let millis = u64::try_from(now.wall_ms).unwrap_or(0);
+    CallId(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_counts_only_its_window() {
+        let mut times = VecDeque::new();
+        assert!(within(&mut times, 2, 1_000, 0));
+        assert!(within(&mut times, 2, 1_000, 10));
+        assert!(!within(&mut times, 2, 1_000, 999));
+        assert!(within(&mut times, 2, 1_000, 1_000));
+    }
+}

@@ -1,0 +1,267 @@
+//! From the configuration and the dialplans to what the engine is told.
+//!
+//! Invariant: everything is checked before anything is started; a reload that fails leaves the old
+//! plan working.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::acd::QueueConfig;
+use crate::call;
+use crate::config::{Codec, Config, DigestHash, Trunk, TrunkKind};
+use crate::dialplan::{Known, Plan};
+use crate::engine;
+use crate::report::{QueueKnown, Roster, TrunkKnown};
+use crate::sdp::negotiate::Codec as Law;
+use crate::sip;
+use crate::sip::digest::{Algorithm, Ha1};
+use crate::terms::{Epoch, Secret};
+
+/// The folder of the dialplans, beside the program's working directory.
+pub const DIALPLANS: &str = "dialplans";
+/// Played to the caller when the longest call time is over.
+const TIME_IS_UP: &str = "sorry.wav";
+
+/// What only a running node knows.
+#[derive(Debug, Clone)]
+pub struct Ground {
+    /// Larger than any epoch persisted.
+    pub epoch: Epoch,
+    /// The last fact in the store.
+    pub last_seq: u64,
+    /// Keys nonces and phone passwords.
+    pub pair_secret: Secret<[u8; 32]>,
+    /// Where SIP over UDP is bound.
+    pub udp: Option<SocketAddr>,
+    /// Even ports that can be bound.
+    pub rtp_ports: Vec<u16>,
+    /// The shared browser port of each media worker.
+    pub webrtc_ports: Vec<u16>,
+    /// SHA-256 of the DTLS certificate.
+    pub fingerprint: [u8; 32],
+}
+
+/// Where dialplans and sounds are.
+#[derive(Debug, Clone)]
+pub struct PlanFolder(PathBuf);
+
+impl PlanFolder {
+    /// A folder with `*.toml` and `sounds/`.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// The sounds.
+    pub fn sounds(&self) -> PathBuf {
+        self.0.join("sounds")
+    }
+
+    /// Dialplan files in file-name order, with their text.
+    fn files(&self) -> Result<Vec<(String, String)>, String> {
+        let mut files = Vec::new();
+        for path in entries(&self.0)? {
+            if path.extension().is_some_and(|end| end == "toml") {
+                let text = std::fs::read_to_string(&path)
+                    .map_err(|error| format!("{}: cannot be read: {error}", path.display()))?;
+                files.push((path.display().to_string(), text));
+            }
+        }
+        Ok(files)
+    }
+
+    /// Names of the sound files.
+    fn sound_names(&self) -> Result<Vec<String>, String> {
+        let names = entries(&self.sounds())?;
+        Ok(names.iter().filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect())
+    }
+
+    /// The plan of this folder for this configuration.
+    ///
+    /// # Errors
+    /// Every mistake, one line each, with file and line.
+    pub fn read(&self, config: &Config) -> Result<Plan, Vec<String>> {
+        let one = |words: String| vec![words];
+        let known = Known {
+            queues: config.queues.iter().map(|queue| queue.name.clone()).collect(),
+            trunks: config.trunks.iter().map(|trunk| trunk.name.clone()).collect(),
+            sounds: self.sound_names().map_err(one)?,
+        };
+        let files = self.files().map_err(one)?;
+        Plan::read(&files, &known).map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect())
+    }
+}
+
+/// Paths in a folder, by name.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let words = |error: std::io::Error| format!("{}: cannot be read: {error}", folder.display());
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(words)? {
+        paths.push(entry.map_err(words)?.path());
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// Everything the engine is told.
+///
+/// # Errors
+/// In words, when a trunk's server has no address.
+pub fn setup(config: &Config, plan: Plan, ground: &Ground) -> Result<engine::Setup, String> {
+    Ok(engine::Setup {
+        node_name: config.node.name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        epoch: ground.epoch,
+        last_seq: ground.last_seq,
+        sip: sip_config(config, ground),
+        accounts: config.trunks.iter().map(|trunk| account(config, trunk)).collect::<Result<_, _>>()?,
+        calls: calls(config, plan, ground),
+        queues: config.queues.clone(),
+    })
+}
+
+fn sip_config(config: &Config, ground: &Ground) -> sip::Config {
+    let seconds = |ms: u64| u32::try_from(ms / 1_000).unwrap_or(u32::MAX);
+    let calls = usize::try_from(config.limits.calls).unwrap_or(usize::MAX);
+    sip::Config {
+        domain: config.sip.domain.clone(),
+        user_agent: config.sip.user_agent.clone(),
+        udp: SocketAddr::new(public_address(config), ground.udp.map_or(5060, |udp| udp.port())),
+        session_expires_s: seconds(config.sip.session_expires_ms),
+        min_se_s: seconds(config.sip.min_se_ms),
+        pair_secret: ground.pair_secret.clone(),
+        // Two legs a call, and room for legs that are being refused.
+        max_dialogs: calls.saturating_mul(4),
+        ..sip::Config::default()
+    }
+}
+
+/// The address of this node where no packet came in that says it.
+fn public_address(config: &Config) -> IpAddr {
+    let bound = config.sip.udp.map(|udp| udp.ip()).filter(|address| !address.is_unspecified());
+    config.sip.public_address.or(bound).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+fn account(config: &Config, trunk: &Trunk) -> Result<sip::TrunkAccount, String> {
+    let kind = match trunk.kind {
+        TrunkKind::Gateway => {
+            let ha1 = Ha1::new(&trunk.username, &config.sip.domain, trunk.password.expose());
+            sip::TrunkKind::Gateway { username: trunk.username.clone(), ha1 }
+        }
+        TrunkKind::Peer => sip::TrunkKind::Peer { server: Some(server(trunk)?) },
+    };
+    Ok(sip::TrunkAccount {
+        name: trunk.name.clone(),
+        kind,
+        accept_from: trunk.accept_from.iter().map(|cidr| prefix(*cidr)).collect(),
+        digest: trunk
+            .digest
+            .iter()
+            .map(|hash| match hash {
+                DigestHash::Sha256 => Algorithm::Sha256,
+                DigestHash::Md5 => Algorithm::Md5,
+            })
+            .collect(),
+    })
+}
+
+/// A range of addresses in SIP's words.
+pub fn prefix(cidr: crate::config::Cidr) -> sip::Prefix {
+    sip::Prefix { address: cidr.address, bits: cidr.bits }
+}
+
+/// A peer's address: looked up once, at start and on reload, never while a call waits.
+fn server(trunk: &Trunk) -> Result<SocketAddr, String> {
+    let text = if trunk.server.contains(':') && !trunk.server.ends_with(']') {
+        trunk.server.clone()
+    } else {
+        format!("{}:5060", trunk.server)
+    };
+    let mut found = text
+        .to_socket_addrs()
+        .map_err(|error| format!("trunk {}: server {:?} has no address: {error}", trunk.name, trunk.server))?;
+    found.next().ok_or_else(|| format!("trunk {}: server {:?} has no address", trunk.name, trunk.server))
+}
+
+fn calls(config: &Config, plan: Plan, ground: &Ground) -> call::Setup {
+    let limits = &config.limits;
+    call::Setup {
+        domain: config.sip.domain.clone(),
+        trunks: config.trunks.iter().map(|trunk| (trunk.name.clone(), trunk_for_calls(config, trunk))).collect(),
+        queues: config.queues.iter().map(queue_for_calls).collect(),
+        plan: Arc::new(plan),
+        numbers: config.numbers.rules.clone(),
+        media: call::MediaSetup {
+            rtp_ports: ground.rtp_ports.clone(),
+            webrtc_ports: ground.webrtc_ports.clone(),
+            address: config.media.address,
+            fallback: public_address(config),
+            fingerprint: ground.fingerprint,
+        },
+        limits: call::Limits {
+            calls: usize::try_from(limits.calls).unwrap_or(usize::MAX),
+            calls_per_second: limits.calls_per_second,
+            emergency: limits.emergency.iter().map(|number| number.reveal().to_owned()).collect(),
+            call_duration_ms: limits.call_duration_ms,
+            destinations: limits.destinations.clone(),
+            operator_calls_per_minute: limits.operator_calls_per_minute,
+        },
+        zone: config.node.time_zone(),
+        time_is_up: TIME_IS_UP.to_owned(),
+    }
+}
+
+fn trunk_for_calls(config: &Config, trunk: &Trunk) -> call::Trunk {
+    let peer = matches!(trunk.kind, TrunkKind::Peer);
+    call::Trunk {
+        name: trunk.name.clone(),
+        channels: trunk.channels,
+        caller_from: trunk.caller_from.iter().map(|header| header.name().to_owned()).collect(),
+        number_rules: config.caller_rules(trunk),
+        dial_rules: trunk.dial_rules.clone(),
+        codecs: trunk
+            .codecs
+            .iter()
+            .map(|codec| match codec {
+                Codec::Pcma => Law::Pcma,
+                Codec::Pcmu => Law::Pcmu,
+            })
+            .collect(),
+        fixed: peer,
+        unproved: peer,
+        line: trunk.numbers.first().map(|number| number.reveal().to_owned()),
+    }
+}
+
+fn queue_for_calls(queue: &QueueConfig) -> (crate::terms::QueueName, call::Queue) {
+    (queue.name.clone(), call::Queue { name: queue.name.clone(), music: queue.music.clone() })
+}
+
+/// What the wallboard must know beside the facts.
+pub fn roster(config: &Config) -> Roster {
+    Roster {
+        node: config.node.name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        queues: config
+            .queues
+            .iter()
+            .map(|queue| QueueKnown {
+                name: queue.name.clone(),
+                service_level_ms: queue.service_level_ms,
+                short_abandon_ms: queue.short_abandon_ms,
+            })
+            .collect(),
+        trunks: config
+            .trunks
+            .iter()
+            .map(|trunk| TrunkKnown {
+                name: trunk.name.clone(),
+                kind: if matches!(trunk.kind, TrunkKind::Peer) { "peer" } else { "gateway" }.to_owned(),
+                channels: trunk.channels,
+                disabled: false,
+            })
+            .collect(),
+        skills: BTreeMap::new(),
+    }
+}

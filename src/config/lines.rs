@@ -1,0 +1,254 @@
+//! `[[trunk]]` and `[[queue]]`: what there may be several of.
+
+use std::collections::BTreeSet;
+
+use crate::acd::{NoAnswer, QueueConfig, Strategy};
+use crate::config::read::{Vault, number, rules, secret};
+use crate::config::values::{self, Cidr};
+use crate::config::{
+    AnswerWhen, CallerHeader, Codec, DigestHash, Dtmf, Profile, Transport, Trunk, TrunkKind,
+};
+use crate::dialplan::parse::{Table, word};
+
+/// Trunks, and queues, of one configuration.
+const MAX_LINES: usize = 500;
+/// Calls on one trunk.
+const MAX_CHANNELS: i64 = 10_000;
+
+pub(crate) fn trunks(root: &Table<'_>, vault: Vault<'_>) -> Vec<Trunk> {
+    let tables = root.tables("trunk", "[[trunk]]");
+    let mut names = Unique::new("trunks");
+    let mut users = Unique::new("gateways with the username");
+    let mut trunks = Vec::new();
+    for table in tables {
+        let (page, line) = (table.page(), table.line());
+        let Some(trunk) = trunk(table, vault) else { continue };
+        let registers = trunk.kind == TrunkKind::Gateway;
+        let clash =
+            names.clash(trunk.name.as_str()).or_else(|| registers.then(|| users.clash(&trunk.username))?);
+        match clash {
+            Some(text) => page.wrong(line, text),
+            None => trunks.push(trunk),
+        }
+    }
+    trunks
+}
+
+pub(crate) fn queues(root: &Table<'_>) -> Vec<QueueConfig> {
+    if root.value("queue").is_none() {
+        return vec![QueueConfig::default()];
+    }
+    let mut names = Unique::new("queues");
+    let mut queues = Vec::new();
+    for table in root.tables("queue", "[[queue]]") {
+        let (page, line) = (table.page(), table.line());
+        let Some(queue) = queue(table) else { continue };
+        match names.clash(queue.name.as_str()) {
+            Some(text) => page.wrong(line, text),
+            None => queues.push(queue),
+        }
+    }
+    queues
+}
+
+/// Names that may be given once, and not too many of them.
+struct Unique {
+    what: &'static str,
+    seen: BTreeSet<String>,
+}
+
+impl Unique {
+    fn new(what: &'static str) -> Self {
+        Self { what, seen: BTreeSet::new() }
+    }
+
+    /// Why `name` cannot be used, in words.
+    fn clash(&mut self, name: &str) -> Option<String> {
+        if !self.seen.insert(name.to_owned()) {
+            return Some(format!("two {} '{name}'", self.what));
+        }
+        (self.seen.len() > MAX_LINES).then(|| format!("more than {MAX_LINES} {}", self.what))
+    }
+}
+
+/// The name, without which nothing else is worth reading.
+fn name(table: &Table<'_>) -> Option<String> {
+    if table.value("name").is_none() {
+        table.page().wrong(table.line(), "name is missing: name = \"…\"");
+    }
+    table.maybe("name", values::name)
+}
+
+fn trunk(table: Table<'_>, vault: Vault<'_>) -> Option<Trunk> {
+    let name = name(&table)?;
+    let table = table.titled(format!("[[trunk]] {name}"));
+    let default = Trunk::named(name);
+    let kinds = [("gateway", Some(TrunkKind::Gateway)), ("peer", Some(TrunkKind::Peer)), ("provider", None)];
+    let kind = table.text("kind", Some(TrunkKind::Gateway), |text| word(text, &kinds));
+    let trunk = Trunk {
+        username: table.text("username", default.username, user),
+        name: default.name,
+        kind: kind.unwrap_or(TrunkKind::Peer),
+        password: secret(&table, "password", default.password, vault),
+        server: table.text("server", default.server, host),
+        accept_from: table.texts("accept_from", default.accept_from, Cidr::parse),
+        transport: table.text("transport", default.transport, |text| word(text, &TRANSPORTS)),
+        channels: table.whole("channels", default.channels, 1..=MAX_CHANNELS),
+        numbers: table.texts("numbers", default.numbers, number),
+        caller_from: table.texts("caller_from", default.caller_from, |text| word(text, &HEADERS)),
+        number_rules: rules(&table, "number_rules", default.number_rules),
+        dial_rules: rules(&table, "dial_rules", default.dial_rules),
+        digest: table.texts("digest", default.digest, |text| word(text, &DIGESTS)),
+        codecs: table.texts("codecs", default.codecs, |text| word(text, &CODECS)),
+        dtmf: table.text("dtmf", default.dtmf, dtmf),
+        answer: table.text("answer", default.answer, |text| word(text, &ANSWERS)),
+        profile: table.text("profile", default.profile, |text| word(text, &PROFILES)),
+    };
+    match kind {
+        Some(kind) => needs(&table, kind, &trunk),
+        None => {
+            table.page().wrong(table.line(), "provider trunks are not supported yet: use gateway or peer")
+        }
+    }
+    table.finish();
+    Some(trunk)
+}
+
+/// What a trunk of this kind cannot do without.
+fn needs(table: &Table<'_>, kind: TrunkKind, trunk: &Trunk) {
+    let wrong = |bad: bool, text: &str| {
+        if bad {
+            table.page().wrong(table.line(), format!("{}: {text}", trunk.name));
+        }
+    };
+    match kind {
+        TrunkKind::Gateway => {
+            wrong(trunk.password.expose().is_empty(), "a gateway needs a password");
+        }
+        TrunkKind::Peer => {
+            wrong(trunk.server.is_empty(), "a peer needs server, where its calls are sent");
+            wrong(trunk.accept_from.is_empty(), "a peer needs accept_from, where its calls come from");
+        }
+    }
+    wrong(trunk.caller_from.is_empty(), "caller_from is empty");
+    wrong(trunk.digest.is_empty(), "digest is empty");
+    wrong(trunk.codecs.is_empty(), "codecs is empty");
+}
+
+const TRANSPORTS: [(&str, Transport); 3] =
+    [("udp", Transport::Udp), ("tcp", Transport::Tcp), ("tls", Transport::Tls)];
+const HEADERS: [(&str, CallerHeader); 4] = [
+    ("P-Asserted-Identity", CallerHeader::PAssertedIdentity),
+    ("P-Preferred-Identity", CallerHeader::PPreferredIdentity),
+    ("Remote-Party-ID", CallerHeader::RemotePartyId),
+    ("From", CallerHeader::From),
+];
+const DIGESTS: [(&str, DigestHash); 2] = [("SHA-256", DigestHash::Sha256), ("MD5", DigestHash::Md5)];
+const CODECS: [(&str, Codec); 2] = [("PCMA", Codec::Pcma), ("PCMU", Codec::Pcmu)];
+const ANSWERS: [(&str, AnswerWhen); 3] = [
+    ("at_once", AnswerWhen::AtOnce),
+    ("early_media", AnswerWhen::EarlyMedia),
+    ("with_operator", AnswerWhen::WithOperator),
+];
+const PROFILES: [(&str, Profile); 6] = [
+    ("generic", Profile::Generic),
+    ("goip", Profile::Goip),
+    ("dinstar", Profile::Dinstar),
+    ("openvox", Profile::Openvox),
+    ("yeastar", Profile::Yeastar),
+    ("2n", Profile::TwoN),
+];
+
+/// `rfc4733`; the others are known but come later.
+fn dtmf(text: &str) -> Result<Dtmf, String> {
+    let kinds = [("rfc4733", Some(Dtmf::Rfc4733)), ("info", None), ("inband", None)];
+    word(text, &kinds)?.ok_or_else(|| format!("'{text}' comes with a later release: write rfc4733"))
+}
+
+/// A digest user: it stands in quotes in a header and before `@` in an address.
+fn user(text: &str) -> Result<String, String> {
+    let good = |letter: u8| letter.is_ascii_alphanumeric() || b"-_.!~*'()+$".contains(&letter);
+    if text.is_empty() || text.len() > 64 || !text.bytes().all(good) {
+        return Err(format!("'{text}' cannot be a username"));
+    }
+    Ok(text.to_owned())
+}
+
+/// `host`, `host:port`, `[v6]:port`, or nothing.
+fn host(text: &str) -> Result<String, String> {
+    if text.is_empty()
+        || text.parse::<std::net::SocketAddr>().is_ok()
+        || text.parse::<std::net::IpAddr>().is_ok()
+    {
+        return Ok(text.to_owned());
+    }
+    let (name, port) = text.split_once(':').unwrap_or((text, "5060"));
+    values::domain(name)?;
+    match port.parse::<u16>() {
+        Ok(1..) => Ok(text.to_owned()),
+        Ok(0) | Err(_) => Err(format!("'{text}': '{port}' is no port")),
+    }
+}
+
+fn queue(table: Table<'_>) -> Option<QueueConfig> {
+    let name = name(&table)?;
+    let table = table.titled(format!("[[queue]] {name}"));
+    let default = QueueConfig::named(name);
+    let queue = QueueConfig {
+        name: default.name,
+        strategy: table.text("strategy", default.strategy, strategy),
+        ring_ms: table.duration("ring", default.ring_ms),
+        wrap_up_ms: table.duration("wrap_up", default.wrap_up_ms),
+        max_wait_ms: table.duration("max_wait", default.max_wait_ms),
+        max_length: table.whole("max_length", default.max_length, 0..=100_000),
+        join_empty: table.flag("join_empty", default.join_empty),
+        leave_empty: table.flag("leave_empty", default.leave_empty),
+        service_level_ms: table.duration("service_level", default.service_level_ms),
+        short_abandon_ms: table.duration("short_abandon", default.short_abandon_ms),
+        no_answer: table.text("no_answer", default.no_answer, no_answer),
+        music: table.text("music", default.music, |text| Ok(text.to_owned())),
+        weight: table.whole("weight", default.weight, -1_000..=1_000),
+        resume_place_ms: table.duration("resume_place", default.resume_place_ms),
+        sticky_operator_ms: table.duration("sticky_operator", default.sticky_operator_ms),
+    };
+    if queue.ring_ms < MIN_RING_MS {
+        let line = table.value("ring").map_or(table.line(), |value| value.line);
+        table.page().wrong(line, "ring is at least 1s");
+    }
+    if let Some(value) = table.value("sticky_operator").filter(|_| queue.sticky_operator_ms > 0) {
+        table.page().warn(value.line, "sticky_operator comes with a later release and does nothing yet");
+    }
+    table.finish();
+    Some(queue)
+}
+
+/// A shorter ring would turn a caller's call round in circles.
+const MIN_RING_MS: u64 = 1_000;
+
+/// `longest_idle`; the others are known but come later.
+fn strategy(text: &str) -> Result<Strategy, String> {
+    let strategies = [
+        ("longest_idle", Some(Strategy::LongestIdle)),
+        ("round_robin", None),
+        ("fewest_calls", None),
+        ("least_talk", None),
+        ("ring_all", None),
+        ("progressive", None),
+        ("top_down", None),
+        ("random", None),
+        ("weighted", None),
+    ];
+    word(text, &strategies)?.ok_or_else(|| format!("'{text}' comes with a later release: write longest_idle"))
+}
+
+/// `never` or `pause_after:2`.
+fn no_answer(text: &str) -> Result<NoAnswer, String> {
+    if text == "never" {
+        return Ok(NoAnswer::Never);
+    }
+    let count = text.strip_prefix("pause_after:").and_then(|count| count.parse::<u32>().ok());
+    count
+        .filter(|count| (1..=100).contains(count))
+        .map(NoAnswer::PauseAfter)
+        .ok_or_else(|| format!("'{text}' is neither never nor pause_after:N"))
+}

@@ -1,0 +1,172 @@
+//! `[[trunk]]`: one configured way to the telephone network.
+
+use crate::config::Cidr;
+use crate::dialplan::Rule;
+use crate::terms::{Number, Secret, TrunkName};
+
+/// One `[[trunk]]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trunk {
+    /// Its name; unique.
+    pub name: TrunkName,
+    /// Who registers where.
+    pub kind: TrunkKind,
+    /// Digest user; never empty for a gateway.
+    pub username: String,
+    /// Digest password; never empty for a gateway.
+    pub password: Secret<String>,
+    /// `host` or `host:port` where calls are sent; never empty for a peer, empty for a gateway.
+    pub server: String,
+    /// For a peer: where its calls come from. For a gateway: a fence, empty is none.
+    pub accept_from: Vec<Cidr>,
+    /// How it is reached.
+    pub transport: Transport,
+    /// Calls at one time.
+    pub channels: u32,
+    /// Lines it carries; to show and to route.
+    pub numbers: Vec<Number>,
+    /// Where the caller's number stands: the first that holds one wins.
+    pub caller_from: Vec<CallerHeader>,
+    /// Caller ID → E.164, before `[numbers] rules` (see [`crate::config::Config::caller_rules`]).
+    pub number_rules: Vec<Rule>,
+    /// E.164 → what this trunk wants dialled.
+    pub dial_rules: Vec<Rule>,
+    /// Strongest first in challenges.
+    pub digest: Vec<DigestHash>,
+    /// In order of preference.
+    pub codecs: Vec<Codec>,
+    /// How digits are sent.
+    pub dtmf: Dtmf,
+    /// When a call from this trunk is answered.
+    pub answer: AnswerWhen,
+    /// Whose habits it has.
+    pub profile: Profile,
+}
+
+impl Trunk {
+    /// A gateway with every default and no password.
+    pub fn named(name: impl Into<TrunkName>) -> Self {
+        let name = name.into();
+        Self {
+            username: name.as_str().to_owned(),
+            name,
+            kind: TrunkKind::Gateway,
+            password: Secret::new(String::new()),
+            server: String::new(),
+            accept_from: Vec::new(),
+            transport: Transport::Udp,
+            channels: 8,
+            numbers: Vec::new(),
+            caller_from: vec![
+                CallerHeader::PAssertedIdentity,
+                CallerHeader::RemotePartyId,
+                CallerHeader::From,
+            ],
+            number_rules: Vec::new(),
+            dial_rules: vec![Rule { strip: "+".into(), add: String::new() }],
+            digest: vec![DigestHash::Sha256, DigestHash::Md5],
+            codecs: vec![Codec::Pcma, Codec::Pcmu],
+            dtmf: Dtmf::Rfc4733,
+            answer: AnswerWhen::AtOnce,
+            profile: Profile::Generic,
+        }
+    }
+}
+
+/// Who registers where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrunkKind {
+    /// It registers with us.
+    Gateway,
+    /// Fixed addresses on both sides.
+    Peer,
+}
+
+/// How SIP travels to a trunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// UDP.
+    Udp,
+    /// TCP.
+    Tcp,
+    /// TLS over TCP.
+    Tls,
+}
+
+/// A header that may hold the caller's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallerHeader {
+    /// RFC 3325.
+    PAssertedIdentity,
+    /// RFC 3325; some gateways put the GSM number here.
+    PPreferredIdentity,
+    /// Before RFC 3325, and still usual.
+    RemotePartyId,
+    /// RFC 3261 section 20.20.
+    From,
+}
+
+impl CallerHeader {
+    /// The header's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PAssertedIdentity => "P-Asserted-Identity",
+            Self::PPreferredIdentity => "P-Preferred-Identity",
+            Self::RemotePartyId => "Remote-Party-ID",
+            Self::From => "From",
+        }
+    }
+}
+
+/// A digest algorithm (RFC 7616).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DigestHash {
+    /// SHA-256.
+    Sha256,
+    /// MD5.
+    Md5,
+}
+
+/// A law of G.711.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Codec {
+    /// A-law, payload type 8.
+    Pcma,
+    /// µ-law, payload type 0.
+    Pcmu,
+}
+
+/// How digits are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dtmf {
+    /// As RTP events.
+    Rfc4733,
+}
+
+/// When a call from a trunk is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnswerWhen {
+    /// Before the first step of the dialplan.
+    AtOnce,
+    /// Prompts and music are early media; answered with the operator.
+    EarlyMedia,
+    /// The caller hears his network's ring-back until an operator answers.
+    WithOperator,
+}
+
+/// Whose habits a gateway has: where caller ID sits and what its causes mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// As the RFCs say.
+    Generic,
+    /// HyberTone and DBL.
+    Goip,
+    /// Dinstar.
+    Dinstar,
+    /// OpenVox.
+    Openvox,
+    /// Yeastar.
+    Yeastar,
+    /// 2N.
+    TwoN,
+}

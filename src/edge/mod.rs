@@ -1,0 +1,16 @@
+//! Everything that touches the world: sockets, HTTP, SQL, files, time.
+//!
+//! Invariant: decisions are the engine's; the edge carries bytes to it and does what it says.
+
+pub mod certificate;
+pub mod clock;
+pub mod driver;
+pub mod limits;
+pub mod log;
+pub mod media;
+pub mod metrics;
+pub mod orders;
+pub mod sip;
+pub mod store;
+pub mod story;
+pub mod web;

@@ -1,0 +1,328 @@
+//! The writer: facts in, one commit for all that came meanwhile, `Stored` out.
+//!
+//! While the database fails, facts go to the local [`Journal`] and are taken in once it is back; while
+//! both fail they stay in memory, nothing is reported as stored, and the bounded queue fills.
+//! Invariant: facts are stored in the order in which they were appended, and [`Stored`] never runs ahead
+//! of the disk.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sqlx::{Connection, SqliteConnection};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::journal::Journal;
+use super::{Store, StoreError, project, sqlite};
+use crate::fact::Fact;
+use crate::terms::Epoch;
+
+/// Batches that wait for the writer.
+pub const MAX_QUEUE: usize = 16_384;
+/// Facts of one commit.
+const MAX_GROUP: usize = 2_000;
+/// A commit that takes longer goes to the journal: an operator waits for his card.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a failed database is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// The newest durable fact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stored {
+    /// Of which epoch.
+    pub epoch: Epoch,
+    /// Its number.
+    pub seq: u64,
+}
+
+/// How the writer fares.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Health {
+    /// The database fails; facts go to the journal.
+    pub journaling: bool,
+    /// The journal fails too: nothing is stored.
+    pub stuck: bool,
+    /// Commits that failed.
+    pub failures: u64,
+    /// Journal lines that did not read back.
+    pub damaged: u64,
+    /// Why the last one failed; empty before the first.
+    pub last_error: String,
+}
+
+/// Takes facts; clones share the queue.
+#[derive(Debug, Clone)]
+pub struct Writer {
+    queue: mpsc::Sender<Vec<Fact>>,
+    stored: watch::Receiver<Stored>,
+    health: watch::Receiver<Health>,
+}
+
+impl Writer {
+    /// Hands facts over; never waits.
+    ///
+    /// # Errors
+    /// Gives them back when [`MAX_QUEUE`] batches wait already: keep them and try again later.
+    pub fn append(&self, facts: Vec<Fact>) -> Result<(), Vec<Fact>> {
+        self.queue.try_send(facts).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(facts) | mpsc::error::TrySendError::Closed(facts) => facts,
+        })
+    }
+
+    /// Batches that wait.
+    pub fn waiting(&self) -> usize {
+        MAX_QUEUE.saturating_sub(self.queue.capacity())
+    }
+
+    /// Follows what is durable.
+    pub fn stored(&self) -> watch::Receiver<Stored> {
+        self.stored.clone()
+    }
+
+    /// Follows how the writer fares.
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.health.clone()
+    }
+}
+
+pub(super) fn open(store: Store) -> (Writer, impl Future<Output = ()> + Send + use<>) {
+    let (queue, inbox) = mpsc::channel(MAX_QUEUE);
+    let (stored, stored_seen) = watch::channel(Stored::default());
+    let (health, health_seen) = watch::channel(Health::default());
+    let run = Run { store, connection: None, journal: None, journaling: false, stored, health };
+    (Writer { queue, stored: stored_seen, health: health_seen }, run.run(inbox))
+}
+
+type SharedJournal = Arc<Mutex<Journal>>;
+
+struct Run {
+    store: Store,
+    connection: Option<SqliteConnection>,
+    journal: Option<SharedJournal>,
+    journaling: bool,
+    stored: watch::Sender<Stored>,
+    health: watch::Sender<Health>,
+}
+
+impl Run {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Vec<Fact>>) {
+        let mut retry = interval(RETRY);
+        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let first = tokio::select! {
+                biased;
+                _ = retry.tick(), if self.journaling => {
+                    self.recover().await;
+                    continue;
+                }
+                batch = inbox.recv() => batch,
+            };
+            let Some(mut facts) = first else { break };
+            // Whatever came while the last commit was syncing shares this one.
+            while facts.len() < MAX_GROUP
+                && let Ok(more) = inbox.try_recv()
+            {
+                facts.extend(more);
+            }
+            self.keep(&facts, &mut retry).await;
+        }
+        if self.journaling {
+            self.recover().await;
+        }
+        if let Some(connection) = self.connection.take() {
+            sqlite::close(connection).await;
+        }
+    }
+
+    /// Returns once the facts are durable.
+    async fn keep(&mut self, facts: &[Fact], retry: &mut tokio::time::Interval) {
+        let Some(newest) = facts.last().map(|fact| Stored { epoch: fact.epoch, seq: fact.seq }) else {
+            return;
+        };
+        let kept: Vec<Fact> = facts.iter().filter(|fact| project::is_kept(&fact.what)).cloned().collect();
+        loop {
+            if !self.journaling {
+                match self.commit(&kept).await {
+                    Ok(()) => break,
+                    Err(error) => self.failed(&error),
+                }
+            }
+            match self.write_journal(kept.clone()).await {
+                Ok(()) => break,
+                Err(error) => self.stuck(&error),
+            }
+            retry.tick().await;
+            self.recover().await;
+        }
+        self.health.send_if_modified(|health| std::mem::replace(&mut health.stuck, false));
+        self.stored.send_replace(newest);
+    }
+
+    async fn commit(&mut self, facts: &[Fact]) -> Result<(), StoreError> {
+        let connection = self.connection.take();
+        // A commit whose outcome is not known is made again: the same facts change nothing twice.
+        let (connection, letters) = timeout(COMMIT_TIMEOUT, commit(&self.store, connection, facts))
+            .await
+            .map_err(|_| StoreError::Database(sqlx::Error::PoolTimedOut))??;
+        self.connection = Some(connection);
+        if letters {
+            self.store.inner.letters.notify_one();
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, error: &StoreError) {
+        tracing::error!(%error, "the database fails; facts go to the local journal");
+        self.journaling = true;
+        self.health.send_modify(|health| {
+            health.journaling = true;
+            health.failures = health.failures.saturating_add(1);
+            health.last_error = error.to_string();
+        });
+    }
+
+    fn stuck(&mut self, error: &StoreError) {
+        if !self.health.borrow().stuck {
+            tracing::error!(%error, "database and journal both fail; facts wait in memory, no order is acknowledged");
+        }
+        self.health.send_modify(|health| {
+            health.stuck = true;
+            health.failures = health.failures.saturating_add(1);
+            health.last_error = error.to_string();
+        });
+    }
+
+    async fn journal(&mut self) -> Result<SharedJournal, StoreError> {
+        if let Some(journal) = &self.journal {
+            return Ok(Arc::clone(journal));
+        }
+        let journal = Arc::new(Mutex::new(open_journal(&self.store.inner.config.data_dir).await?));
+        self.journal = Some(Arc::clone(&journal));
+        Ok(journal)
+    }
+
+    async fn write_journal(&mut self, facts: Vec<Fact>) -> Result<(), StoreError> {
+        let journal = self.journal().await?;
+        on_disk(&journal, move |journal| journal.append(&facts)).await
+    }
+
+    /// Tries the database again with what the journal holds.
+    async fn recover(&mut self) {
+        match self.take_in().await {
+            Ok(damaged) => {
+                tracing::info!("the database is back; the journal is taken in");
+                self.journaling = false;
+                self.health.send_modify(|health| {
+                    health.journaling = false;
+                    health.damaged = health.damaged.saturating_add(damaged);
+                });
+                self.store.inner.letters.notify_one();
+            }
+            Err(error) => tracing::debug!(%error, "the database still fails"),
+        }
+    }
+
+    async fn take_in(&mut self) -> Result<u64, StoreError> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => connect(&self.store).await?,
+        };
+        // An empty write shows whether the database takes any.
+        write(&mut connection, &[]).await?;
+        let journal = self.journal().await?;
+        let damaged = replay(&journal, &mut connection).await?;
+        self.connection = Some(connection);
+        Ok(damaged)
+    }
+}
+
+async fn connect(store: &Store) -> Result<SqliteConnection, StoreError> {
+    let max_pages = store.inner.max_pages.load(std::sync::atomic::Ordering::Relaxed);
+    sqlite::connect(&store.inner.path, max_pages).await
+}
+
+/// One commit; the connection comes back only when it is in order.
+async fn commit(
+    store: &Store,
+    connection: Option<SqliteConnection>,
+    facts: &[Fact],
+) -> Result<(SqliteConnection, bool), StoreError> {
+    let mut connection = match connection {
+        Some(connection) => connection,
+        None => connect(store).await?,
+    };
+    let letters = write(&mut connection, facts).await?;
+    Ok((connection, letters))
+}
+
+/// Writes facts in one transaction; whether letters were made.
+async fn write(connection: &mut SqliteConnection, facts: &[Fact]) -> Result<bool, StoreError> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let mut letters = false;
+    for fact in facts {
+        letters |= project::apply(&mut transaction, fact).await?;
+    }
+    transaction.commit().await?;
+    Ok(letters)
+}
+
+/// What a predecessor left in the journal goes into the database.
+pub(super) async fn take_in_journal(
+    folder: &Path,
+    connection: &mut SqliteConnection,
+) -> Result<(), StoreError> {
+    let journal = Arc::new(Mutex::new(open_journal(folder).await?));
+    let damaged = replay(&journal, connection).await?;
+    if damaged > 0 {
+        tracing::error!(
+            damaged,
+            "lines of the local journal do not read back; the file is kept as facts.damaged"
+        );
+    }
+    Ok(())
+}
+
+async fn open_journal(folder: &Path) -> Result<Journal, StoreError> {
+    let folder = folder.to_owned();
+    let path = folder.clone();
+    let opened = tokio::task::spawn_blocking(move || Journal::open(&folder)).await;
+    let opened = opened.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    opened.map_err(|error| StoreError::File { path, error })
+}
+
+/// The journal into the database, part by part; the number of damaged lines.
+async fn replay(journal: &SharedJournal, connection: &mut SqliteConnection) -> Result<u64, StoreError> {
+    if lock(journal).is_empty() {
+        return Ok(0);
+    }
+    let (mut from, mut damaged) = (0, 0_u64);
+    loop {
+        let part = on_disk(journal, move |journal| journal.read(from, MAX_GROUP)).await?;
+        damaged = damaged.saturating_add(part.damaged);
+        if part.next == from {
+            break;
+        }
+        write(connection, &part.facts).await?;
+        from = part.next;
+    }
+    on_disk(journal, move |journal| journal.clear(damaged)).await?;
+    Ok(damaged)
+}
+
+fn lock(journal: &SharedJournal) -> MutexGuard<'_, Journal> {
+    // A panic inside leaves at worst a torn line, which the reader passes over.
+    journal.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Disk work, off the async threads.
+async fn on_disk<T: Send + 'static>(
+    journal: &SharedJournal,
+    work: impl FnOnce(&mut Journal) -> std::io::Result<T> + Send + 'static,
+) -> Result<T, StoreError> {
+    let path = lock(journal).path().to_owned();
+    let journal = Arc::clone(journal);
+    let done = tokio::task::spawn_blocking(move || work(&mut lock(&journal))).await;
+    let done = done.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    done.map_err(|error| StoreError::File { path, error })
+}

@@ -1,0 +1,80 @@
+//! The log as the story of a call: one line a step, numbers masked, readable at four in the morning.
+//!
+//! Invariant: levels mean something: INFO a step of a call, WARN somebody might want to wake, ERROR
+//! somebody must; nothing here is logged a second time elsewhere.
+
+use tracing::{debug, info, warn};
+
+use crate::fact::{Cause, Fact, Party, Phone, What};
+
+fn name(party: &Party) -> &str {
+    match party {
+        Party::Trunk(trunk) => trunk.as_str(),
+        Party::Operator(operator) => operator.as_str(),
+    }
+}
+
+fn why(cause: &Cause) -> String {
+    match (cause.q850, cause.sip) {
+        (0, 0) => cause.words.clone(),
+        (q850, 0) => format!("{} (Q.850 {q850})", cause.words),
+        (q850, sip) => format!("{} (Q.850 {q850}, SIP {sip})", cause.words),
+    }
+}
+
+/// Writes one fact's line.
+pub fn tell(fact: &Fact) {
+    let call = fact.call.map(|call| call.to_string()).unwrap_or_default();
+    let call = call.as_str();
+    match &fact.what {
+        What::NodeStarted { name, version } => info!("node {name} serves, version {version}, epoch {}", fact.epoch),
+        What::TrunkUp { trunk, from } => info!("trunk {trunk} is up {from}"),
+        What::TrunkDown { trunk, why } => warn!("trunk {trunk} is down: {why}"),
+        What::TrunkLoad { trunk, busy } => debug!("trunk {trunk} carries {busy}"),
+        What::TrunkFailed { trunk, cause } => warn!(call, "trunk {trunk} led nowhere: {}", why(cause)),
+        What::Operator { operator, state, reason, phone, .. } => {
+            let reason = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
+            let phone = match phone {
+                Phone::Registered => "",
+                Phone::Lost => ", phone lost",
+                Phone::None => ", no phone",
+            };
+            info!("operator {operator} is {state:?}{reason}{phone}");
+        }
+        What::Arrived { direction, caller, called, trunk, operator, .. } => {
+            let by = trunk.as_ref().map(|trunk| trunk.as_str()).or(operator.as_ref().map(|name| name.as_str()));
+            info!(call, "{direction:?} call arrived from {}: {caller} calls {called}", by.unwrap_or("nobody"));
+        }
+        What::Leg { party, state, codec, .. } => info!(call, "leg to {} is {state:?} {codec}", name(party)),
+        What::LegEnded { leg, cause } => info!(call, "leg {leg} ended: {}", why(cause)),
+        What::Greeting { prompt } => info!(call, "hears {prompt}"),
+        What::Queued { queue, priority } => info!(call, "waits in queue {queue}, priority {priority}"),
+        What::LeftQueue { queue, why } => info!(call, "left queue {queue}: {why}"),
+        What::Assigned { queue, operator } => info!(call, "queue {queue} rings operator {operator}"),
+        What::Unassigned { operator, why, .. } => info!(call, "operator {operator} did not take it: {why}"),
+        What::Ringing { trunk } => info!(call, "far end rings over {trunk}"),
+        What::EarlyMedia { trunk } => info!(call, "the carrier behind {trunk} is heard before the answer"),
+        What::Tone { tone, local } => info!(call, "{} tone {tone:?}", if *local { "our" } else { "the carrier's" }),
+        What::Answered { operator, trunk, wait_ms, .. } => {
+            let who = operator.as_ref().map(|name| name.as_str()).unwrap_or("nobody of ours");
+            let over = trunk.as_ref().map(|trunk| trunk.as_str()).unwrap_or("no trunk");
+            info!(call, "answered: operator {who}, trunk {over}, after {wait_ms} ms");
+        }
+        What::Held => info!(call, "on hold"),
+        What::Resumed => info!(call, "off hold"),
+        What::Digit { leg } => debug!(call, "a digit from leg {leg}"),
+        What::MediaSilent { leg, flow, cause } => warn!(call, "leg {leg} is silent {flow:?}: {cause}"),
+        What::MediaRecovered { leg, flow } => info!(call, "leg {leg} is heard again {flow:?}"),
+        What::MediaQuality { leg, quality } => debug!(call, "leg {leg} sounds {quality:?}"),
+        What::Ended { result, cause, by, wait_ms, talk_ms } => {
+            info!(call, "over by {by}: {result:?}, {}; waited {wait_ms} ms, talked {talk_ms} ms", why(cause));
+        }
+        What::CardOpened { card, operator, .. } => info!(call, "card {card} opened for {operator}"),
+        What::CardMoved { card, operator } => info!(call, "card {card} moved to {operator}"),
+        What::CardCustomer { card, .. } => debug!(call, "card {card}: the customer is known"),
+        What::CardUpdated { card, .. } => debug!(call, "card {card} was typed into"),
+        What::CardSubmitted { card, operator, .. } => info!(call, "card {card} submitted by {operator}"),
+        What::CardAccepted { card } => info!(call, "card {card} accepted: the order is safe"),
+        What::CardDiscarded { card, reason } => info!(call, "card {card} discarded: {reason}"),
+    }
+}

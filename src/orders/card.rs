@@ -1,0 +1,787 @@
+//! The order card that opens on a desk with a call and leaves it with an order.
+//!
+//! ```text
+//!            Update         Submit            Stored
+//!           ┌──────┐
+//!  Open ──▶ draft ─┴──────▶ saving ─────────▶ accepted
+//!             │
+//!             └─ Discard, or abandoned untouched ──▶ discarded
+//! ```
+//!
+//! Invariant: one card a call; `accepted` follows durability, never precedes it; asking the same again
+//! gives the same answer and no second order.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use crate::fact::{Fields, What};
+use crate::record::{Record, RecordError, decode};
+use crate::terms::{CallId, CardId, Now, Number, OperatorName, QueueName, RequestId, TrunkName};
+
+/// The fields of a card.
+pub const FIELD_NAMES: [&str; 5] = ["pickup", "destination", "when", "class", "comment"];
+/// Characters of one field.
+pub const MAX_FIELD_CHARS: usize = 2_000;
+/// Characters of a reason for discarding.
+pub const MAX_REASON_CHARS: usize = 200;
+/// Characters of what the order core says of a customer; more is not kept.
+pub const MAX_CUSTOMER_CHARS: usize = 64_000;
+/// Cards on all desks; further calls open none.
+pub const MAX_OPEN: usize = 20_000;
+/// Closed cards that still answer a repeated question the same way.
+pub const MAX_CLOSED: usize = 2_000;
+/// Why a card may be discarded by an operator.
+pub const REASONS: [&str; 4] = ["fake", "wrong_number", "question", "other"];
+/// Why the system discards a card.
+pub const ABANDONED: &str = "abandoned";
+
+/// A card to open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Open {
+    /// Its id, from the engine's entropy.
+    pub card: CardId,
+    /// The call it belongs to.
+    pub call: CallId,
+    /// The caller.
+    pub caller: Number,
+    /// The line he called.
+    pub line: Number,
+    /// By which trunk.
+    pub trunk: Option<TrunkName>,
+    /// From which queue.
+    pub queue: Option<QueueName>,
+    /// On whose desk.
+    pub operator: OperatorName,
+}
+
+/// A draft as a store kept it over a restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Its id.
+    pub card: CardId,
+    /// The call it belongs to.
+    pub call: CallId,
+    /// The caller.
+    pub caller: Number,
+    /// The line he called.
+    pub line: Number,
+    /// By which trunk.
+    pub trunk: Option<TrunkName>,
+    /// From which queue.
+    pub queue: Option<QueueName>,
+    /// On whose desk.
+    pub operator: OperatorName,
+    /// What was typed.
+    pub fields: Fields,
+}
+
+/// A card to submit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submit {
+    /// Who waits for the answer.
+    pub request: RequestId,
+    /// Which card.
+    pub card: CardId,
+    /// Who asks.
+    pub operator: OperatorName,
+    /// What is to be ordered; `None` takes what was typed so far.
+    pub fields: Option<Fields>,
+}
+
+/// What can happen to cards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// A call rings on a desk. A call that has a draft already: it moves there.
+    Open(Open),
+    /// The call went to another desk.
+    Move {
+        /// Which card.
+        card: CardId,
+        /// To whom.
+        operator: OperatorName,
+    },
+    /// The order core told about the caller.
+    Customer {
+        /// Which card.
+        card: CardId,
+        /// Its JSON.
+        customer: String,
+    },
+    /// The operator typed.
+    Update {
+        /// Who waits for the answer.
+        request: RequestId,
+        /// Which card.
+        card: CardId,
+        /// Who asks.
+        operator: OperatorName,
+        /// All fields as they stand.
+        fields: Fields,
+    },
+    /// The operator submits.
+    Submit(Submit),
+    /// The operator says that no order comes of it.
+    Discard {
+        /// Who waits for the answer.
+        request: RequestId,
+        /// Which card.
+        card: CardId,
+        /// Who asks.
+        operator: OperatorName,
+        /// One of [`REASONS`].
+        reason: String,
+    },
+    /// The `CardSubmitted` fact of this card got its number: [`Input::Stored`] will name it.
+    Numbered {
+        /// Which card.
+        card: CardId,
+        /// The fact's number.
+        seq: u64,
+    },
+    /// Every fact up to this number is durable.
+    Stored {
+        /// The newest durable fact.
+        seq: u64,
+    },
+    /// The call is over.
+    CallEnded {
+        /// Which.
+        call: CallId,
+        /// Nobody answered the caller.
+        abandoned: bool,
+    },
+}
+
+/// Why a question was refused, ready for `application/problem+json`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// HTTP status.
+    pub status: u16,
+    /// For programs.
+    pub code: &'static str,
+    /// For people.
+    pub words: String,
+}
+
+/// What the asker is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Done.
+    Ok,
+    /// On its way into the store; the `card.accepted` event follows.
+    Saving,
+    /// Durable.
+    Accepted,
+    /// Not done.
+    Refused(Refusal),
+}
+
+/// What cards want done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// To be recorded. For `CardSubmitted` say [`Input::Numbered`] at once.
+    Fact {
+        /// The call it belongs to.
+        call: CallId,
+        /// What.
+        what: What,
+    },
+    /// To whom asked.
+    Answer {
+        /// The question.
+        request: RequestId,
+        /// Its answer.
+        answer: Answer,
+    },
+    /// For the standby.
+    Record(Record),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+enum State {
+    Draft,
+    /// `seq` is known once the engine numbered the fact.
+    Saving {
+        seq: Option<u64>,
+    },
+    Accepted,
+    Discarded {
+        reason: String,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Card {
+    call: CallId,
+    caller: Number,
+    line: Number,
+    trunk: Option<TrunkName>,
+    queue: Option<QueueName>,
+    operator: OperatorName,
+    fields: Fields,
+    state: State,
+}
+
+/// Every card on every desk, and the last closed ones.
+#[derive(Debug, Default)]
+pub struct Cards {
+    cards: BTreeMap<CardId, Card>,
+    by_call: BTreeMap<CallId, CardId>,
+    closed: VecDeque<CardId>,
+    outputs: VecDeque<Output>,
+    refused_opens: u64,
+}
+
+impl Cards {
+    /// No cards.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Goes on from a predecessor's records (others than `card/…` are left alone). A card that was being
+    /// saved is recorded again: the store knows it by its id and keeps one order.
+    ///
+    /// # Errors
+    /// [`RecordError`] when a record does not decode; nothing is taken over then.
+    pub fn restore(records: &[Record]) -> Result<Self, RecordError> {
+        let mut cards = Self::new();
+        for record in records {
+            let Some(id) = record.key.strip_prefix("card/").and_then(|id| id.parse().ok()) else { continue };
+            if let Some(value) = &record.value {
+                let (_, card): (Now, Card) = decode(value)?;
+                cards.adopt(id, card);
+            }
+        }
+        Ok(cards)
+    }
+
+    /// Goes on from drafts that a store kept. They are told anew, so that the board has them; the store
+    /// knows them by their ids and keeps them as they are.
+    pub fn resume(kept: Vec<Kept>, now: Now) -> Self {
+        let mut cards = Self::new();
+        for Kept { card: id, call, caller, line, trunk, queue, operator, fields } in kept {
+            cards.open(Open { card: id, call, caller, line, trunk, queue, operator }, now);
+            if !fields.is_empty()
+                && let Some(card) = cards.cards.get_mut(&id)
+            {
+                card.fields.clone_from(&fields);
+                cards.tell(id, What::CardUpdated { card: id, fields }, now);
+            }
+        }
+        cards
+    }
+
+    fn adopt(&mut self, id: CardId, mut card: Card) {
+        self.by_call.insert(card.call, id);
+        match &mut card.state {
+            State::Draft => {}
+            State::Saving { seq } => {
+                *seq = None;
+                self.outputs.push_back(Output::Fact { call: card.call, what: submitted(id, &card) });
+            }
+            State::Accepted | State::Discarded { .. } => self.closed.push_back(id),
+        }
+        self.cards.insert(id, card);
+    }
+
+    /// All records, as a new standby needs them.
+    pub fn records(&self, now: Now) -> Vec<Record> {
+        self.cards.iter().map(|(id, card)| Record::put(key(*id), card, now)).collect()
+    }
+
+    /// Something happened.
+    pub fn handle(&mut self, input: Input, now: Now) {
+        match input {
+            Input::Open(open) => self.open(open, now),
+            Input::Move { card, operator } => self.move_to(card, operator, now),
+            Input::Customer { card, customer } => self.customer(card, customer),
+            Input::Update { request, card, operator, fields } => {
+                let answer = self.update(card, &operator, fields, now);
+                self.answer(request, answer);
+            }
+            Input::Submit(Submit { request, card, operator, fields }) => {
+                let answer = self.submit(card, &operator, fields, now);
+                self.answer(request, answer);
+            }
+            Input::Discard { request, card, operator, reason } => {
+                let answer = self.discard(card, &operator, &reason, now);
+                self.answer(request, answer);
+            }
+            Input::Numbered { card, seq } => self.numbered(card, seq, now),
+            Input::Stored { seq } => self.stored(seq, now),
+            Input::CallEnded { call, abandoned } => self.call_ended(call, abandoned, now),
+        }
+    }
+
+    /// What is to be done next; drain until `None`.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// The card of a call, open or lately closed.
+    pub fn of_call(&self, call: CallId) -> Option<CardId> {
+        self.by_call.get(&call).copied()
+    }
+
+    /// Cards on `operator`'s desk.
+    pub fn on_desk(&self, operator: &OperatorName) -> Vec<CardId> {
+        let open = self.cards.iter().filter(|(_, card)| card.operator == *operator && card.is_open());
+        open.map(|(id, _)| *id).collect()
+    }
+
+    /// Calls that got no card because every desk together holds [`MAX_OPEN`].
+    pub fn refused_opens(&self) -> u64 {
+        self.refused_opens
+    }
+
+    fn open(&mut self, open: Open, now: Now) {
+        if let Some(known) = self.by_call.get(&open.call).copied() {
+            self.move_to(known, open.operator, now);
+            return;
+        }
+        if self.cards.len().saturating_sub(self.closed.len()) >= MAX_OPEN {
+            self.refused_opens = self.refused_opens.saturating_add(1);
+            return;
+        }
+        let Open { card: id, call, caller, line, trunk, queue, operator } = open;
+        let card =
+            Card { call, caller, line, trunk, queue, operator, fields: Fields::new(), state: State::Draft };
+        let what = What::CardOpened {
+            card: id,
+            caller: card.caller.clone(),
+            line: card.line.clone(),
+            trunk: card.trunk.clone(),
+            queue: card.queue.clone(),
+            operator: card.operator.clone(),
+        };
+        self.by_call.insert(call, id);
+        self.cards.insert(id, card);
+        self.tell(id, what, now);
+    }
+
+    fn move_to(&mut self, id: CardId, operator: OperatorName, now: Now) {
+        let Some(card) = self.cards.get_mut(&id) else { return };
+        if card.state != State::Draft || card.operator == operator {
+            return;
+        }
+        card.operator = operator.clone();
+        self.tell(id, What::CardMoved { card: id, operator }, now);
+    }
+
+    fn customer(&mut self, id: CardId, customer: String) {
+        let short = customer.chars().count() <= MAX_CUSTOMER_CHARS;
+        let Some(card) = self.cards.get(&id).filter(|card| card.is_open() && short) else { return };
+        self.outputs
+            .push_back(Output::Fact { call: card.call, what: What::CardCustomer { card: id, customer } });
+    }
+
+    fn update(&mut self, id: CardId, operator: &OperatorName, fields: Fields, now: Now) -> Answer {
+        let card = match own(&mut self.cards, id, operator) {
+            Ok(card) => card,
+            Err(refusal) => return Answer::Refused(refusal),
+        };
+        if let Some(refusal) = card.closed_refusal() {
+            return Answer::Refused(refusal);
+        }
+        if let Err(refusal) = check(&fields) {
+            return Answer::Refused(refusal);
+        }
+        if card.fields != fields {
+            card.fields.clone_from(&fields);
+            self.tell(id, What::CardUpdated { card: id, fields }, now);
+        }
+        Answer::Ok
+    }
+
+    fn submit(&mut self, id: CardId, operator: &OperatorName, fields: Option<Fields>, now: Now) -> Answer {
+        let card = match own(&mut self.cards, id, operator) {
+            Ok(card) => card,
+            Err(refusal) => return Answer::Refused(refusal),
+        };
+        let same = fields.as_ref().is_none_or(|fields| *fields == card.fields);
+        match (&card.state, same) {
+            (State::Draft, _) => {}
+            (State::Saving { .. }, true) => return Answer::Saving,
+            (State::Accepted, true) => return Answer::Accepted,
+            (State::Saving { .. } | State::Accepted | State::Discarded { .. }, _) => {
+                return card.closed_refusal().map_or(Answer::Ok, Answer::Refused);
+            }
+        }
+        let fields = fields.unwrap_or_else(|| card.fields.clone());
+        if let Err(refusal) = check(&fields).and_then(|()| check_filled(&fields)) {
+            return Answer::Refused(refusal);
+        }
+        card.fields = fields;
+        card.state = State::Saving { seq: None };
+        let what = submitted(id, card);
+        self.tell(id, what, now);
+        Answer::Saving
+    }
+
+    fn discard(&mut self, id: CardId, operator: &OperatorName, reason: &str, now: Now) -> Answer {
+        let card = match own(&mut self.cards, id, operator) {
+            Ok(card) => card,
+            Err(refusal) => return Answer::Refused(refusal),
+        };
+        if let State::Discarded { reason: known } = &card.state
+            && known == reason
+        {
+            return Answer::Ok;
+        }
+        if let Some(refusal) = card.closed_refusal() {
+            return Answer::Refused(refusal);
+        }
+        if !REASONS.contains(&reason) {
+            let words = format!("the reason is one of {}", REASONS.join(", "));
+            return Answer::Refused(Refusal { status: 422, code: "unknown_reason", words });
+        }
+        self.close_discarded(id, reason, now);
+        Answer::Ok
+    }
+
+    fn close_discarded(&mut self, id: CardId, reason: &str, now: Now) {
+        if let Some(card) = self.cards.get_mut(&id) {
+            card.state = State::Discarded { reason: reason.to_owned() };
+            self.tell(id, What::CardDiscarded { card: id, reason: reason.to_owned() }, now);
+            self.close(id);
+        }
+    }
+
+    fn numbered(&mut self, id: CardId, fact: u64, now: Now) {
+        let Some(card) = self.cards.get_mut(&id) else { return };
+        if let State::Saving { seq } = &mut card.state {
+            *seq = Some(fact);
+            let record = Record::put(key(id), card, now);
+            self.outputs.push_back(Output::Record(record));
+        }
+    }
+
+    fn stored(&mut self, durable: u64, now: Now) {
+        let saved = |card: &Card| matches!(card.state, State::Saving { seq: Some(seq) } if seq <= durable);
+        let saved: Vec<CardId> =
+            self.cards.iter().filter(|(_, card)| saved(card)).map(|(id, _)| *id).collect();
+        for id in saved {
+            if let Some(card) = self.cards.get_mut(&id) {
+                card.state = State::Accepted;
+            }
+            self.tell(id, What::CardAccepted { card: id }, now);
+            self.close(id);
+        }
+    }
+
+    fn call_ended(&mut self, call: CallId, abandoned: bool, now: Now) {
+        let Some(id) = self.by_call.get(&call).copied() else { return };
+        let untouched = |card: &Card| card.state == State::Draft && !filled(&card.fields);
+        if abandoned && self.cards.get(&id).is_some_and(untouched) {
+            self.close_discarded(id, ABANDONED, now);
+        }
+    }
+
+    /// Remembers a closed card for repeated questions, and forgets the oldest one.
+    fn close(&mut self, id: CardId) {
+        self.closed.push_back(id);
+        if self.closed.len() <= MAX_CLOSED {
+            return;
+        }
+        if let Some(oldest) = self.closed.pop_front()
+            && let Some(card) = self.cards.remove(&oldest)
+        {
+            self.by_call.remove(&card.call);
+            self.outputs.push_back(Output::Record(Record::gone(key(oldest))));
+        }
+    }
+
+    fn answer(&mut self, request: RequestId, answer: Answer) {
+        self.outputs.push_back(Output::Answer { request, answer });
+    }
+
+    /// A fact about a card, and the card's new record.
+    fn tell(&mut self, id: CardId, what: What, now: Now) {
+        if let Some(card) = self.cards.get(&id) {
+            self.outputs.push_back(Output::Fact { call: card.call, what });
+            self.outputs.push_back(Output::Record(Record::put(key(id), card, now)));
+        }
+    }
+}
+
+impl Card {
+    fn is_open(&self) -> bool {
+        match self.state {
+            State::Draft | State::Saving { .. } => true,
+            State::Accepted | State::Discarded { .. } => false,
+        }
+    }
+
+    fn closed_refusal(&self) -> Option<Refusal> {
+        let (code, words) = match &self.state {
+            State::Draft => return None,
+            State::Saving { .. } | State::Accepted => {
+                ("already_submitted", "the order was submitted already".to_owned())
+            }
+            State::Discarded { reason } => ("discarded", format!("the card was discarded: {reason}")),
+        };
+        Some(Refusal { status: 409, code, words })
+    }
+}
+
+fn key(id: CardId) -> String {
+    format!("card/{id}")
+}
+
+fn submitted(id: CardId, card: &Card) -> What {
+    What::CardSubmitted { card: id, operator: card.operator.clone(), fields: card.fields.clone() }
+}
+
+fn own<'a>(
+    cards: &'a mut BTreeMap<CardId, Card>,
+    id: CardId,
+    operator: &OperatorName,
+) -> Result<&'a mut Card, Refusal> {
+    let Some(card) = cards.get_mut(&id) else {
+        let words = "no such card".to_owned();
+        return Err(Refusal { status: 404, code: "unknown_card", words });
+    };
+    if card.operator != *operator {
+        let words = "the card is on another desk".to_owned();
+        return Err(Refusal { status: 403, code: "not_your_card", words });
+    }
+    Ok(card)
+}
+
+fn check(fields: &Fields) -> Result<(), Refusal> {
+    for (name, text) in fields {
+        if !FIELD_NAMES.contains(&name.as_str()) {
+            let shown: String = name.chars().take(40).collect();
+            let words = format!("a card has no field {shown:?}; it has {}", FIELD_NAMES.join(", "));
+            return Err(Refusal { status: 422, code: "unknown_field", words });
+        }
+        let chars = text.chars().count();
+        if chars > MAX_FIELD_CHARS {
+            let words = format!("{name} has {chars} characters; at most {MAX_FIELD_CHARS} fit");
+            return Err(Refusal { status: 422, code: "field_too_long", words });
+        }
+    }
+    Ok(())
+}
+
+fn filled(fields: &Fields) -> bool {
+    fields.values().any(|text| !text.trim().is_empty())
+}
+
+/// An order of nothing is a slip of the finger.
+fn check_filled(fields: &Fields) -> Result<(), Refusal> {
+    if filled(fields) {
+        return Ok(());
+    }
+    let words = "the card is empty: fill in a field, or discard it".to_owned();
+    Err(Refusal { status: 422, code: "empty_card", words })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
+    use super::*;
+    use uuid::Uuid;
+
+    const NOW: Now = Now { mono_ms: 10, wall_ms: 1_000 };
+
+    fn card(n: u128) -> CardId {
+        CardId(Uuid::from_u128(n))
+    }
+
+    fn call(n: u128) -> CallId {
+        CallId(Uuid::from_u128(1_000 + n))
+    }
+
+    fn open(n: u128, operator: &str) -> Input {
+        Input::Open(Open {
+            card: card(n),
+            call: call(n),
+            caller: Number::new("+380671234567"),
+            line: Number::new("+380441234567"),
+            trunk: Some("gsm-1".into()),
+            queue: Some("orders".into()),
+            operator: operator.into(),
+        })
+    }
+
+    fn fields(pickup: &str) -> Fields {
+        [("pickup".to_owned(), pickup.to_owned())].into()
+    }
+
+    fn drain(cards: &mut Cards) -> (Vec<What>, Vec<Answer>) {
+        let (mut facts, mut answers) = (Vec::new(), Vec::new());
+        while let Some(output) = cards.poll() {
+            match output {
+                Output::Fact { what, .. } => facts.push(what),
+                Output::Answer { answer, .. } => answers.push(answer),
+                Output::Record(_) => {}
+            }
+        }
+        (facts, answers)
+    }
+
+    fn submit(n: u128, operator: &str, fields: Option<Fields>) -> Input {
+        Input::Submit(Submit { request: RequestId(1), card: card(n), operator: operator.into(), fields })
+    }
+
+    fn discard(n: u128, reason: &str) -> Input {
+        Input::Discard {
+            request: RequestId(2),
+            card: card(n),
+            operator: "anna".into(),
+            reason: reason.into(),
+        }
+    }
+
+    fn status(answer: &Answer) -> u16 {
+        match answer {
+            Answer::Refused(refusal) => refusal.status,
+            Answer::Ok | Answer::Saving | Answer::Accepted => 200,
+        }
+    }
+
+    fn opened() -> Cards {
+        let mut cards = Cards::new();
+        cards.handle(open(1, "anna"), NOW);
+        drain(&mut cards);
+        cards
+    }
+
+    #[test]
+    fn a_submitted_card_is_accepted_only_when_its_fact_is_durable() {
+        let mut cards = opened();
+        cards.handle(submit(1, "anna", Some(fields("Main st. 1"))), NOW);
+        let (facts, answers) = drain(&mut cards);
+        assert!(matches!(facts.as_slice(), [What::CardSubmitted { .. }]));
+        assert_eq!(answers, [Answer::Saving]);
+        cards.handle(Input::Numbered { card: card(1), seq: 7 }, NOW);
+        cards.handle(Input::Stored { seq: 6 }, NOW);
+        assert_eq!(drain(&mut cards).0, []);
+        cards.handle(Input::Stored { seq: 9 }, NOW);
+        assert_eq!(drain(&mut cards).0, [What::CardAccepted { card: card(1) }]);
+        cards.handle(Input::Stored { seq: 10 }, NOW);
+        assert_eq!(drain(&mut cards).0, []);
+    }
+
+    #[test]
+    fn the_same_submit_again_gets_the_same_answer_and_no_second_fact() {
+        let mut cards = opened();
+        cards.handle(submit(1, "anna", Some(fields("A"))), NOW);
+        drain(&mut cards);
+        cards.handle(submit(1, "anna", Some(fields("A"))), NOW);
+        assert_eq!(drain(&mut cards), (vec![], vec![Answer::Saving]));
+        cards.handle(Input::Numbered { card: card(1), seq: 1 }, NOW);
+        cards.handle(Input::Stored { seq: 1 }, NOW);
+        drain(&mut cards);
+        cards.handle(submit(1, "anna", None), NOW);
+        assert_eq!(drain(&mut cards), (vec![], vec![Answer::Accepted]));
+        cards.handle(submit(1, "anna", Some(fields("B"))), NOW);
+        assert_eq!(status(&drain(&mut cards).1[0]), 409);
+    }
+
+    #[test]
+    fn questions_that_do_not_fit_are_refused_in_words() {
+        let long = fields(&"x".repeat(MAX_FIELD_CHARS + 1));
+        let odd: Fields = [("colour".to_owned(), "red".to_owned())].into();
+        let table = [
+            (submit(9, "anna", Some(fields("A"))), 404, "unknown_card"),
+            (submit(1, "boris", Some(fields("A"))), 403, "not_your_card"),
+            (submit(1, "anna", Some(long)), 422, "field_too_long"),
+            (submit(1, "anna", Some(odd)), 422, "unknown_field"),
+            (submit(1, "anna", Some(fields("  "))), 422, "empty_card"),
+            (discard(1, "bored"), 422, "unknown_reason"),
+            (discard(1, ABANDONED), 422, "unknown_reason"),
+        ];
+        for (input, status, code) in table {
+            let mut cards = opened();
+            cards.handle(input.clone(), NOW);
+            let (facts, answers) = drain(&mut cards);
+            let Answer::Refused(refusal) = &answers[0] else { panic!("{input:?} was not refused") };
+            assert_eq!((refusal.status, refusal.code, facts.len()), (status, code, 0), "{input:?}");
+            assert!(!refusal.words.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_discarded_card_is_not_submitted_and_discarding_again_is_the_same() {
+        let mut cards = opened();
+        cards.handle(discard(1, "fake"), NOW);
+        assert_eq!(drain(&mut cards).1, [Answer::Ok]);
+        cards.handle(discard(1, "fake"), NOW);
+        assert_eq!(drain(&mut cards), (vec![], vec![Answer::Ok]));
+        cards.handle(submit(1, "anna", Some(fields("A"))), NOW);
+        assert_eq!(status(&drain(&mut cards).1[0]), 409);
+    }
+
+    #[test]
+    fn an_abandoned_call_takes_only_an_untouched_card_with_it() {
+        let mut cards = opened();
+        cards.handle(open(2, "anna"), NOW);
+        let typed = Input::Update {
+            request: RequestId(3),
+            card: card(2),
+            operator: "anna".into(),
+            fields: fields("Main st. 1"),
+        };
+        cards.handle(typed, NOW);
+        drain(&mut cards);
+        for n in [1, 2] {
+            cards.handle(Input::CallEnded { call: call(n), abandoned: true }, NOW);
+        }
+        assert_eq!(drain(&mut cards).0, [What::CardDiscarded { card: card(1), reason: ABANDONED.into() }]);
+        assert_eq!(cards.on_desk(&"anna".into()), [card(2)]);
+    }
+
+    #[test]
+    fn a_call_has_one_card_which_follows_it_to_the_next_desk() {
+        let mut cards = opened();
+        let Input::Open(mut again) = open(1, "boris") else { unreachable!() };
+        again.card = card(77);
+        cards.handle(Input::Open(again), NOW);
+        assert_eq!(drain(&mut cards).0, [What::CardMoved { card: card(1), operator: "boris".into() }]);
+        assert_eq!(cards.of_call(call(1)), Some(card(1)));
+        cards.handle(submit(1, "anna", Some(fields("A"))), NOW);
+        assert_eq!(status(&drain(&mut cards).1[0]), 403);
+    }
+
+    #[test]
+    fn a_successor_records_a_card_again_that_was_being_saved() {
+        let mut cards = opened();
+        cards.handle(submit(1, "anna", Some(fields("A"))), NOW);
+        let mut records = Vec::new();
+        while let Some(output) = cards.poll() {
+            if let Output::Record(record) = output {
+                records.push(record);
+            }
+        }
+        records.push(Record::put("call/other", &1, NOW));
+        let mut next = Cards::restore(&records).unwrap();
+        let (facts, _) = drain(&mut next);
+        assert!(matches!(facts.as_slice(), [What::CardSubmitted { .. }]));
+        next.handle(Input::Stored { seq: 1_000 }, NOW);
+        assert_eq!(drain(&mut next).0, []);
+        next.handle(Input::Numbered { card: card(1), seq: 1_001 }, NOW);
+        next.handle(Input::Stored { seq: 1_001 }, NOW);
+        assert_eq!(drain(&mut next).0.len(), 1);
+        assert_eq!(next.records(NOW).len(), 1);
+    }
+
+    #[test]
+    fn closed_cards_are_forgotten_in_the_end_with_a_tombstone() {
+        let mut cards = Cards::new();
+        for n in 0..=MAX_CLOSED as u128 {
+            cards.handle(open(n, "anna"), NOW);
+            cards.handle(Input::CallEnded { call: call(n), abandoned: true }, NOW);
+        }
+        let mut gone = Vec::new();
+        while let Some(output) = cards.poll() {
+            if let Output::Record(Record { key, value: None }) = output {
+                gone.push(key);
+            }
+        }
+        assert_eq!(gone, [key(card(0))]);
+        assert_eq!(cards.of_call(call(0)), None);
+    }
+}

@@ -1,0 +1,168 @@
+//! Call records: one row a call, for history, statistics and the bill.
+//!
+//! Invariant: exactly one record for each `Arrived`, made at its `Ended`; a call whose node died with it
+//! is closed as `lost` when the next one starts.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::fact::{CallResult, Cause, Direction, Fact, What};
+use crate::terms::{CallId, CardId, Number, OperatorName, QueueName, TrunkName, WallMs};
+
+/// Calls that [`Cdrs`] follows at a time; more yield a record without their middle.
+pub const MAX_OPEN: usize = 50_000;
+
+/// A call's record; while the call lives, what is known of it so far.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cdr {
+    /// Which call.
+    pub call: CallId,
+    /// Which way.
+    pub direction: Direction,
+    /// The caller.
+    pub caller: Number,
+    /// What was dialled.
+    pub called: Number,
+    /// Our line it came in on.
+    pub line: Number,
+    /// The trunk that carried it.
+    pub trunk: Option<TrunkName>,
+    /// The last queue it was in.
+    pub queue: Option<QueueName>,
+    /// The last operator who was called or talked.
+    pub operator: Option<OperatorName>,
+    /// When it began.
+    pub arrived_at: WallMs,
+    /// When the parties first talked.
+    pub answered_at: Option<WallMs>,
+    /// When it ended.
+    pub ended_at: Option<WallMs>,
+    /// Waiting before the answer, milliseconds.
+    pub wait_ms: u64,
+    /// Talking, milliseconds.
+    pub talk_ms: u64,
+    /// How it ended; `lost` until it did.
+    pub result: CallResult,
+    /// Why it ended.
+    pub cause: Cause,
+    /// Who ended it: `caller`, `operator`, `system`.
+    pub by: String,
+    /// Its order card.
+    pub card: Option<CardId>,
+}
+
+impl Cdr {
+    /// A record begins with `Arrived`; any other fact has none to begin.
+    pub fn begin(fact: &Fact) -> Option<Self> {
+        let What::Arrived { direction, caller, called, line, trunk, operator } = &fact.what else {
+            return None;
+        };
+        Some(Self {
+            call: fact.call?,
+            direction: *direction,
+            caller: caller.clone(),
+            called: called.clone(),
+            line: line.clone(),
+            trunk: trunk.clone(),
+            queue: None,
+            operator: operator.clone(),
+            arrived_at: fact.at,
+            answered_at: None,
+            ended_at: None,
+            wait_ms: 0,
+            talk_ms: 0,
+            result: CallResult::Lost,
+            cause: Cause::default(),
+            by: String::new(),
+            card: None,
+        })
+    }
+
+    /// Takes in a later fact of the same call: whether the record changed.
+    pub fn fold(&mut self, fact: &Fact) -> bool {
+        if let What::Queued { queue, .. } = &fact.what {
+            self.queue = Some(queue.clone());
+        } else if let What::Assigned { queue, operator } = &fact.what {
+            self.queue = Some(queue.clone());
+            self.operator = Some(operator.clone());
+        } else if let What::Ringing { trunk } | What::EarlyMedia { trunk } = &fact.what {
+            self.trunk = Some(trunk.clone());
+        } else if let What::Answered { operator, trunk, queue, wait_ms } = &fact.what {
+            self.answer(operator.as_ref(), trunk.as_ref(), queue.as_ref());
+            if self.answered_at.is_none() {
+                self.answered_at = Some(fact.at);
+                self.wait_ms = *wait_ms;
+            }
+        } else if let What::CardOpened { card, .. } = &fact.what {
+            self.card = Some(*card);
+        } else if let What::Ended { result, cause, by, wait_ms, talk_ms } = &fact.what {
+            self.ended_at = Some(fact.at);
+            self.result = *result;
+            self.cause = cause.clone();
+            self.by.clone_from(by);
+            self.wait_ms = *wait_ms;
+            self.talk_ms = *talk_ms;
+        } else {
+            return false;
+        }
+        true
+    }
+
+    fn answer(
+        &mut self,
+        operator: Option<&OperatorName>,
+        trunk: Option<&TrunkName>,
+        queue: Option<&QueueName>,
+    ) {
+        self.operator = operator.or(self.operator.as_ref()).cloned();
+        self.trunk = trunk.or(self.trunk.as_ref()).cloned();
+        self.queue = queue.or(self.queue.as_ref()).cloned();
+    }
+
+    /// Closes the record of a call that its node took with it; nobody knows when, so `now` is said.
+    #[must_use]
+    pub fn lost(mut self, now: WallMs) -> Self {
+        self.ended_at = Some(now);
+        self.result = CallResult::Lost;
+        self.cause = Cause { q850: 41, sip: 0, words: "the node stopped during the call".to_owned() };
+        "system".clone_into(&mut self.by);
+        self
+    }
+}
+
+/// The records of the calls that live.
+#[derive(Debug, Default)]
+pub struct Cdrs {
+    open: BTreeMap<CallId, Cdr>,
+}
+
+impl Cdrs {
+    /// Goes on from records that were open when the facts broke off.
+    pub fn resume(open: impl IntoIterator<Item = Cdr>) -> Self {
+        Self { open: open.into_iter().map(|cdr| (cdr.call, cdr)).collect() }
+    }
+
+    /// Takes in a fact; the finished record at `Ended`.
+    pub fn fold(&mut self, fact: &Fact) -> Option<Cdr> {
+        if let Some(cdr) = Cdr::begin(fact) {
+            if self.open.len() < MAX_OPEN {
+                self.open.entry(cdr.call).or_insert(cdr);
+            }
+            return None;
+        }
+        let id = fact.call?;
+        self.open.get_mut(&id)?.fold(fact);
+        if matches!(fact.what, What::Ended { .. }) { self.open.remove(&id) } else { None }
+    }
+
+    /// Closes every open record as `lost`.
+    pub fn close_lost(&mut self, now: WallMs) -> Vec<Cdr> {
+        std::mem::take(&mut self.open).into_values().map(|cdr| cdr.lost(now)).collect()
+    }
+
+    /// Calls that live.
+    pub fn open(&self) -> usize {
+        self.open.len()
+    }
+}

@@ -1,0 +1,151 @@
+//! Who asks: by registration, by address, or by proof (RFC 3261 section 22, RFC 7616).
+//!
+//! Invariant: nobody is who his From says. A user that does not exist and a password that is wrong get
+//! the same answer by the same path; answers to strangers keep no state and are never much longer than
+//! what they answer.
+
+use super::digest::{Algorithm, Shown, Verdict};
+use super::header::Credentials;
+use super::message::{Name, Request, Response};
+use super::reply::{respond, stateless_tag};
+use super::words::TrunkKind;
+use super::{Event, Path, Sip};
+use crate::fact::Party;
+use crate::terms::{Now, WallMs};
+
+/// How long a nonce is good, milliseconds.
+pub(crate) const NONCE_LIFE_MS: i64 = 300_000;
+/// A stateless answer over UDP is at most this many times as long as its request (B-14).
+const MAX_AMPLIFICATION: usize = 3;
+
+/// What credentials prove.
+pub(crate) enum Login {
+    /// Who he is, and his digest user.
+    Proved {
+        /// Who.
+        who: Party,
+        /// The digest user.
+        user: String,
+    },
+    /// He must prove it (again).
+    Challenge {
+        /// Whether only the nonce is old.
+        stale: bool,
+    },
+    /// He is refused.
+    Refused {
+        /// Why, for the counters.
+        why: &'static str,
+        /// Whether he tried a password against a nonce of his own.
+        guessed: bool,
+    },
+}
+
+impl Sip {
+    /// Checks the credentials of a request.
+    pub(crate) fn login(&mut self, request: &Request, path: &Path, now: Now) -> Login {
+        let headers = &request.headers;
+        let all = headers.credentials(&Name::Authorization).chain(headers.credentials(&Name::ProxyAuthorization));
+        let Some(credentials) = self.authenticator.ours(all) else { return Login::Challenge { stale: false } };
+        let user = credentials.text("username").unwrap_or_default();
+        let (who, keys) = match self.trunks.of_user(&user) {
+            Some(account) => match &account.kind {
+                TrunkKind::Gateway { ha1, .. } => (Some(Party::Trunk(account.name.clone())), vec![ha1.clone()]),
+                TrunkKind::Peer { .. } => (None, Vec::new()),
+            },
+            None => self.registrar.keys_of(&user).map_or((None, Vec::new()), |(name, keys)| (Some(Party::Operator(name)), keys)),
+        };
+        let source = source_of(path);
+        let shown = Shown { method: &request.method, uri: &request.uri, source: &source, wall_ms: now.wall_ms };
+        let mut verdict = self.authenticator.verify(&credentials, keys.first(), &shown);
+        for key in keys.iter().skip(1) {
+            if verdict == Verdict::Wrong {
+                verdict = self.authenticator.verify(&credentials, Some(key), &shown);
+            }
+        }
+        match (verdict, who) {
+            (Verdict::Ok { nc }, Some(who)) => self.count_nonce(&credentials, nc, who, user, now),
+            (Verdict::Stale, _) => Login::Challenge { stale: true },
+            (Verdict::Malformed(_), _) => Login::Challenge { stale: false },
+            (Verdict::Wrong, Some(_)) => {
+                Login::Refused { why: "wrong password", guessed: self.is_our_nonce(&credentials, &source) }
+            }
+            (Verdict::Wrong | Verdict::Ok { .. }, None) => {
+                Login::Refused { why: "unknown user", guessed: self.is_our_nonce(&credentials, &source) }
+            }
+        }
+    }
+
+    fn count_nonce(&mut self, credentials: &Credentials, nc: Option<u32>, who: Party, user: String, now: Now) -> Login {
+        let nonce = credentials.text("nonce").unwrap_or_default();
+        let good_until = now.wall_ms.saturating_add(NONCE_LIFE_MS);
+        match nc {
+            Some(nc) if !self.registrar.count(&nonce, nc, good_until) => Login::Challenge { stale: true },
+            Some(_) | None => Login::Proved { who, user },
+        }
+    }
+
+    /// Whether the nonce was given to this very source, now or earlier.
+    fn is_our_nonce(&self, credentials: &Credentials, source: &str) -> bool {
+        let nonce = credentials.text("nonce").unwrap_or_default();
+        let issued = nonce.get(..16).and_then(|time| u64::from_str_radix(time, 16).ok());
+        let issued = issued.and_then(|time| WallMs::try_from(time).ok());
+        issued.is_some_and(|issued| self.authenticator.nonce(source, issued) == nonce)
+    }
+
+    /// 401, without keeping anything (B-13).
+    pub(crate) fn challenge(&mut self, request: &Request, path: &Path, stale: bool, now: Now) {
+        let algorithms = self.algorithms(request, path);
+        let mut response = self.stateless(request, 401);
+        for challenge in self.authenticator.challenges(&algorithms, &source_of(path), now.wall_ms, stale) {
+            response.headers.push(Name::WwwAuthenticate, challenge.to_string());
+        }
+        self.send_stateless(request, path, &response);
+    }
+
+    /// What to challenge with: JsSIP looks at the first challenge only, and it must be MD5.
+    fn algorithms(&self, request: &Request, path: &Path) -> Vec<Algorithm> {
+        if path.flow().is_some() {
+            return vec![Algorithm::Md5];
+        }
+        let user = request.headers.from().ok().and_then(|from| from.uri.user_text()).unwrap_or_default();
+        let wanted = self.trunks.of_user(&user).map(|account| account.digest.clone()).unwrap_or_default();
+        // The same to everybody who is no trunk, so that it tells nothing about who exists.
+        if wanted.is_empty() { vec![Algorithm::Sha256, Algorithm::Md5] } else { wanted }
+    }
+
+    /// 403, counted.
+    pub(crate) fn stranger(&mut self, request: &Request, path: &Path, why: &'static str, guessed: bool) {
+        let method = request.method.as_str().to_owned();
+        self.wire.tell(Event::Stranger { path: *path, method, why, guessed });
+        self.refuse(request, path, 403);
+    }
+
+    /// A final answer that keeps no state.
+    pub(crate) fn refuse(&mut self, request: &Request, path: &Path, code: u16) {
+        let response = self.stateless(request, code);
+        self.send_stateless(request, path, &response);
+    }
+
+    /// An answer that keeps no state, to be added to.
+    pub(crate) fn stateless(&self, request: &Request, code: u16) -> Response {
+        let mut response = respond(request, code, &stateless_tag(request));
+        response.headers.push(Name::Server, self.wire.config.user_agent.clone());
+        response
+    }
+
+    /// Sends it, unless it would help to flood somebody else.
+    pub(crate) fn send_stateless(&mut self, request: &Request, path: &Path, response: &Response) {
+        let bytes = response.to_bytes();
+        let asked = request.to_bytes().len();
+        if !path.is_reliable() && bytes.len() > asked.saturating_mul(MAX_AMPLIFICATION) {
+            return self.wire.drop_it("amplification");
+        }
+        self.wire.tx.send(*path, bytes);
+    }
+}
+
+/// What a nonce is bound to: the address, which outlives port mappings and sockets.
+fn source_of(path: &Path) -> String {
+    path.remote().ip().to_canonical().to_string()
+}

@@ -1,0 +1,137 @@
+//! A leg as SIP keeps it: one dialog with one party from INVITE to BYE, with its timers.
+//!
+//! ```text
+//!  Calling ──2xx──▶ Up ──our BYE──▶ Leaving ──answer──▶ gone
+//!  Invited ──200──▶ Up (its ACK may be due)         Calling: cancelled legs wait here for their 487 or 200
+//! ```
+//! Invariant: `over` is set with the one `Failed` or `Ended` that the call centre hears; what happens to
+//! the leg afterwards is between the peer and us.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::Path;
+use super::dialog::Dialog;
+use super::dialog::change::Changes;
+use super::dialog::refresh::Refresh;
+use super::transaction::timer::Armed;
+use crate::fact::{Cause, Party};
+use crate::terms::LegId;
+
+/// The timers of a leg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) enum LegTimer {
+    /// It has rung long enough (timer C).
+    Ring,
+    /// Nothing at all came back: this way is dead.
+    Silent,
+    /// A cancelled INVITE got no final answer.
+    GiveUp,
+    /// Our 200 is sent again.
+    Repeat,
+    /// The ACK to our 200 never came.
+    Unacked,
+    /// The session is to be refreshed by us.
+    Refresh,
+    /// The peer did not refresh the session.
+    Expire,
+    /// Our change met theirs (491) and is tried again.
+    Retry,
+}
+
+/// Where it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Stage {
+    /// Our INVITE is out.
+    Calling {
+        /// Its transaction.
+        client: u64,
+        /// Whether a provisional answer came: only then may we cancel.
+        heard: bool,
+        /// Whether CANCEL was sent.
+        cancelled: bool,
+    },
+    /// Their INVITE waits for our answer.
+    Invited {
+        /// Its transaction.
+        server: u64,
+    },
+    /// Answered.
+    Up,
+    /// Our BYE is out.
+    Leaving,
+}
+
+/// A 200 of ours whose ACK is due.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Unacked {
+    /// The 200.
+    pub(crate) bytes: Bytes,
+    /// CSeq of the INVITE, and so of the ACK.
+    pub(crate) cseq: u32,
+    /// Pause before it is sent again.
+    pub(crate) wait_ms: u64,
+    /// Whether it answers a re-INVITE.
+    pub(crate) change: bool,
+    /// Whether it holds our offer, so that the ACK holds the answer.
+    pub(crate) offers: bool,
+}
+
+/// One leg.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Leg {
+    /// Its id.
+    pub(crate) id: LegId,
+    /// With whom.
+    pub(crate) party: Party,
+    /// With which of his devices; empty for a trunk.
+    pub(crate) instance: String,
+    /// Which way the party was seen last.
+    pub(crate) home: Path,
+    /// Whether that way is gone.
+    pub(crate) lost: bool,
+    /// Whether we called.
+    pub(crate) outgoing: bool,
+    /// Tags, numbers, routes.
+    pub(crate) dialog: Dialog,
+    /// Where it stands.
+    pub(crate) stage: Stage,
+    /// Whether the call centre was told that it is over.
+    pub(crate) over: bool,
+    /// Why we end it, for CANCEL or BYE that must wait.
+    pub(crate) why: Option<Cause>,
+    /// Whether `Rang` was told.
+    pub(crate) rung: bool,
+    /// The last sound before the answer.
+    pub(crate) early_sdp: Bytes,
+    /// Our description as it stands.
+    pub(crate) local_sdp: Bytes,
+    /// The peer's as it stands.
+    pub(crate) remote_sdp: Bytes,
+    /// Our 200 that waits for its ACK.
+    pub(crate) unacked: Option<Unacked>,
+    /// The last ACK of ours, for repeated 200s.
+    pub(crate) ack: Option<(u32, Bytes)>,
+    /// Tags of forks that were sent away.
+    pub(crate) forks: Vec<String>,
+    /// How often the INVITE was sent anew after 422.
+    pub(crate) retries: u8,
+    /// Changes under way.
+    pub(crate) changes: Changes,
+    /// The session timer.
+    pub(crate) refresh: Refresh,
+    /// Deadlines.
+    pub(crate) armed: Armed<LegTimer>,
+}
+
+impl Leg {
+    /// Which way requests go; `None` while the phone has no socket.
+    pub(crate) fn way(&self) -> Option<Path> {
+        (!self.lost).then_some(self.home)
+    }
+
+    /// Whether it is answered and nobody has left.
+    pub(crate) fn is_up(&self) -> bool {
+        self.stage == Stage::Up && !self.over
+    }
+}
