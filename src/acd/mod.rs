@@ -139,9 +139,7 @@ impl Floor {
             let began = operator.wanted != wanted;
             operator.wanted = wanted;
             operator.reason = if wanted == Wanted::Paused { reason } else { String::new() };
-            if operator.work == Work::Free {
-                operator.wrap_up = None;
-            }
+            operator.wrap_up = None;
             if wanted == Wanted::Available {
                 operator.no_answers = 0;
                 operator.rest_until_ms = None;
@@ -154,8 +152,8 @@ impl Floor {
 
     fn phone(&mut self, name: &OperatorName, phone: Phone, now: Now) {
         self.with_operator(name, now, |operator| {
-            operator.phone = phone;
-            if phone == Phone::Registered {
+            if operator.phone != phone {
+                operator.phone = phone;
                 operator.rest_until_ms = None;
             }
         });
@@ -181,10 +179,11 @@ impl Floor {
             return;
         }
         let Some(queue) = self.queues.get_mut(name) else { return };
-        let kept = queue.memory.kept.remove(&wish.caller).filter(|kept| kept.until_ms > now.mono_ms);
+        let kept = queue.memory.kept.remove(&wish.caller);
         if kept.is_some() {
             self.changed.queues.insert(name.clone());
         }
+        let kept = kept.filter(|kept| kept.until_ms > now.mono_ms);
         let since = wish
             .since
             .or(kept.map(|kept| Since { joined_ms: kept.joined_ms, since: kept.since }))
@@ -426,5 +425,7 @@ struct Wish {
     since: Option<Since>,
 }
 
+#[cfg(test)]
+mod laws;
 #[cfg(test)]
 mod tests;

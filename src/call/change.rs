@@ -41,14 +41,28 @@ impl Call {
         Next::Goes
     }
 
-    fn answer_change(&self, room: &Room, leg: &mut Leg, sdp: &[u8]) -> Option<Bytes> {
+    fn answer_change(&self, room: &mut Room, leg: &mut Leg, sdp: &[u8]) -> Option<Bytes> {
         let offer = sdp::read_offer(sdp).ok()?;
+        self.follow_restart(room, leg, &offer);
         let law = leg.agreed.as_ref().map(|agreed| agreed.codec);
         let local = leg.local(room.setup.media.fingerprint)?;
         let (mut agreed, text) = sdp::answer(&offer, &local, &Leg::laws(law)).ok()?;
         keep_address(&mut agreed, leg.agreed.as_ref());
         leg.agreed = Some(agreed);
         Some(Bytes::from(text))
+    }
+
+    /// New ICE credentials of the browser ask for new ones of ours (RFC 8445 section 9); sound goes on.
+    fn follow_restart(&self, room: &mut Room, leg: &mut Leg, offer: &sdp::Offer) {
+        let known = leg.agreed.as_ref().map(|agreed| &agreed.remote);
+        let (Some(sdp::Remote::WebRtc(known)), sdp::Remote::WebRtc(new)) = (known, &offer.remote) else { return };
+        if known.ufrag == new.ufrag {
+            return;
+        }
+        let Some(port) = leg.port.as_mut() else { return };
+        if let Some((ufrag, pwd)) = port.renew_credentials(&mut room.rng) {
+            room.media(self.worker, MediaCommand::Restart { port: port.id, ufrag, pwd });
+        }
     }
 
     fn offer_change(&self, room: &Room, leg: &mut Leg) -> Option<Bytes> {

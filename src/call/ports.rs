@@ -55,6 +55,15 @@ pub struct PortRecord {
     pub line: Line,
 }
 
+impl PortRecord {
+    /// New ICE credentials for an ICE restart; `None` for plain RTP.
+    pub fn renew_credentials(&mut self, rng: &mut ChaCha20Rng) -> Option<(String, Secret<String>)> {
+        let Local::WebRtc { ufrag, pwd, .. } = &mut self.local else { return None };
+        (*ufrag, *pwd) = credentials(rng);
+        Some((ufrag.clone(), pwd.clone()))
+    }
+}
+
 /// Gives ports out and takes them back.
 #[derive(Debug)]
 pub struct Ports {
@@ -100,9 +109,7 @@ impl Ports {
 
     /// A place on the worker's browser port.
     pub fn webrtc(&mut self, address: IpAddr, port: u16, worker: usize, rng: &mut ChaCha20Rng) -> PortRecord {
-        // RFC 8445 section 5.3: at least 24 bits of ufrag and 128 of password; the ufrag also finds the port.
-        let ufrag = token(rng, 12);
-        let pwd = Secret::new(token(rng, 24));
+        let (ufrag, pwd) = credentials(rng);
         self.record(Local::WebRtc { address, port, ufrag, pwd }, worker, rng)
     }
 
@@ -125,6 +132,11 @@ impl Ports {
         };
         PortRecord { id: PortId(self.next), worker, local, line }
     }
+}
+
+/// RFC 8445 section 5.3: at least 24 bits of ufrag and 128 of password; the ufrag also finds the port.
+fn credentials(rng: &mut ChaCha20Rng) -> (String, Secret<String>) {
+    (token(rng, 12), Secret::new(token(rng, 24)))
 }
 
 /// `length` random characters.

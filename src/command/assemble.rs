@@ -5,13 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::acd::QueueConfig;
 use crate::call;
 use crate::config::{Codec, Config, DigestHash, Trunk, TrunkKind};
-use crate::dialplan::{Known, Plan};
+use crate::dialplan::Plan;
 use crate::engine;
 use crate::report::{QueueKnown, Roster, TrunkKnown};
 use crate::sdp::negotiate::Codec as Law;
@@ -19,8 +18,6 @@ use crate::sip;
 use crate::sip::digest::{Algorithm, Ha1};
 use crate::terms::{Epoch, Secret};
 
-/// The folder of the dialplans, beside the program's working directory.
-pub const DIALPLANS: &str = "dialplans";
 /// Played to the caller when the longest call time is over.
 const TIME_IS_UP: &str = "sorry.wav";
 
@@ -43,67 +40,6 @@ pub struct Ground {
     pub fingerprint: [u8; 32],
 }
 
-/// Where dialplans and sounds are.
-#[derive(Debug, Clone)]
-pub struct PlanFolder(PathBuf);
-
-impl PlanFolder {
-    /// A folder with `*.toml` and `sounds/`.
-    pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self(path.into())
-    }
-
-    /// The sounds.
-    pub fn sounds(&self) -> PathBuf {
-        self.0.join("sounds")
-    }
-
-    /// Dialplan files in file-name order, with their text.
-    fn files(&self) -> Result<Vec<(String, String)>, String> {
-        let mut files = Vec::new();
-        for path in entries(&self.0)? {
-            if path.extension().is_some_and(|end| end == "toml") {
-                let text = std::fs::read_to_string(&path)
-                    .map_err(|error| format!("{}: cannot be read: {error}", path.display()))?;
-                files.push((path.display().to_string(), text));
-            }
-        }
-        Ok(files)
-    }
-
-    /// Names of the sound files.
-    fn sound_names(&self) -> Result<Vec<String>, String> {
-        let names = entries(&self.sounds())?;
-        Ok(names.iter().filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect())
-    }
-
-    /// The plan of this folder for this configuration.
-    ///
-    /// # Errors
-    /// Every mistake, one line each, with file and line.
-    pub fn read(&self, config: &Config) -> Result<Plan, Vec<String>> {
-        let one = |words: String| vec![words];
-        let known = Known {
-            queues: config.queues.iter().map(|queue| queue.name.clone()).collect(),
-            trunks: config.trunks.iter().map(|trunk| trunk.name.clone()).collect(),
-            sounds: self.sound_names().map_err(one)?,
-        };
-        let files = self.files().map_err(one)?;
-        Plan::read(&files, &known).map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect())
-    }
-}
-
-/// Paths in a folder, by name.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>, String> {
-    let words = |error: std::io::Error| format!("{}: cannot be read: {error}", folder.display());
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(words)? {
-        paths.push(entry.map_err(words)?.path());
-    }
-    paths.sort();
-    Ok(paths)
-}
-
 /// Everything the engine is told.
 ///
 /// # Errors
@@ -118,6 +54,7 @@ pub fn setup(config: &Config, plan: Plan, ground: &Ground) -> Result<engine::Set
         accounts: config.trunks.iter().map(|trunk| account(config, trunk)).collect::<Result<_, _>>()?,
         calls: calls(config, plan, ground),
         queues: config.queues.clone(),
+        cards: Vec::new(),
     })
 }
 
@@ -168,7 +105,7 @@ fn account(config: &Config, trunk: &Trunk) -> Result<sip::TrunkAccount, String> 
 
 /// A range of addresses in SIP's words.
 pub fn prefix(cidr: crate::config::Cidr) -> sip::Prefix {
-    sip::Prefix { address: cidr.address, bits: cidr.bits }
+    sip::Prefix { address: cidr.address, bits: cidr.prefix }
 }
 
 /// A peer's address: looked up once, at start and on reload, never while a call waits.

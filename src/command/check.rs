@@ -80,7 +80,17 @@ impl Sound {
 /// # Errors
 /// Every mistake, with file and line.
 pub fn check(config: Option<&Path>, dialplans: &Path) -> Result<Report, Vec<Mistake>> {
-    let Reading { config, mut warnings } = Reading::load(config)?;
+    let Reading { config, warnings } = Reading::load(config)?;
+    let mut report = judge(config, dialplans)?;
+    report.warnings.splice(0..0, warnings);
+    Ok(report)
+}
+
+/// The same for a configuration that was read already.
+///
+/// # Errors
+/// Every mistake, with file and line.
+pub fn judge(config: Config, dialplans: &Path) -> Result<Report, Vec<Mistake>> {
     let sounds = sounds(dialplans)?;
     let known = Known {
         queues: config.queues.iter().map(|queue| queue.name.clone()).collect(),
@@ -92,7 +102,7 @@ pub fn check(config: Option<&Path>, dialplans: &Path) -> Result<Report, Vec<Mist
     mistakes.extend(config.queues.iter().filter_map(|queue| wrong_music(queue, &known)));
     match Plan::read(&files(dialplans)?, &known) {
         Ok(plan) if mistakes.is_empty() => {
-            warnings.extend_from_slice(plan.warnings());
+            let warnings = plan.warnings().to_vec();
             Ok(Report { config, plan, sounds, warnings })
         }
         Ok(_) => Err(mistakes),
@@ -167,7 +177,7 @@ fn unreadable(path: &Path, why: &io::Error) -> Mistake {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
 
     fn shown(mistakes: &[Mistake]) -> String {
@@ -221,6 +231,14 @@ mod tests {
             mistakes.contains("20.toml:3: play: unknown sound 'b.wav' (did you mean 'a.wav'?)"),
             "{mistakes}"
         );
+    }
+
+    #[test]
+    fn the_house_for_development_has_nothing_odd() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let report = check(Some(&root.join("config/dev.toml")), &root.join(DIALPLANS)).unwrap();
+        assert_eq!(shown(&report.warnings), "");
+        assert_eq!(report.sounds.len(), shipped::SOUNDS.len());
     }
 
     #[test]

@@ -26,7 +26,8 @@ pub struct Question<'a> {
 pub fn try_number(config: &Config, plan: &Plan, question: &Question<'_>) -> Result<Vec<String>, String> {
     let trunk = origin(config, question.from)?;
     let rules = trunk.map_or_else(|| config.numbers.rules.clone(), |trunk| config.caller_rules(trunk));
-    let number = normalise(question.number, &rules).map_err(|why| format!("'{}': {why}", question.number))?;
+    let number = normalise(question.number, &config.numbers.rules)
+        .map_err(|why| format!("'{}': {why}", question.number))?;
     let caller =
         caller(question.caller, &rules).ok_or_else(|| format!("'{}' is no number", question.caller))?;
     let mut lines = vec![headline(question, trunk, &number)];
@@ -141,7 +142,7 @@ fn over_trunk(config: &Config, name: &TrunkName, number: &Number) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
     use crate::dialplan::{Known, shipped};
 
@@ -176,7 +177,7 @@ mod tests {
             lines,
             [
                 "+380441234567 from trunk gsm-1, sat 03:00",
-                "route 'Order line' (incoming.toml:13)",
+                "route 'Order line' (incoming.toml:12)",
                 "  1. play welcome.wav",
                 "  2. queue orders, waits at most 300 s, hears hold.wav",
                 "  3. play sorry.wav",

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::acd::{NoAnswer, QueueConfig, Strategy};
 use crate::config::read::{Vault, number, rules, secret};
-use crate::config::values::{self, Cidr};
+use crate::config::values::{self, Cidr, now_or_later};
 use crate::config::{
     AnswerWhen, CallerHeader, Codec, DigestHash, Dtmf, Profile, Transport, Trunk, TrunkKind,
 };
@@ -92,7 +92,7 @@ fn trunk(table: Table<'_>, vault: Vault<'_>) -> Option<Trunk> {
         password: secret(&table, "password", default.password, vault),
         server: table.text("server", default.server, host),
         accept_from: table.texts("accept_from", default.accept_from, Cidr::parse),
-        transport: table.text("transport", default.transport, |text| word(text, &TRANSPORTS)),
+        transport: table.text("transport", default.transport, |text| now_or_later(text, &TRANSPORTS)),
         channels: table.whole("channels", default.channels, 1..=MAX_CHANNELS),
         numbers: table.texts("numbers", default.numbers, number),
         caller_from: table.texts("caller_from", default.caller_from, |text| word(text, &HEADERS)),
@@ -100,10 +100,14 @@ fn trunk(table: Table<'_>, vault: Vault<'_>) -> Option<Trunk> {
         dial_rules: rules(&table, "dial_rules", default.dial_rules),
         digest: table.texts("digest", default.digest, |text| word(text, &DIGESTS)),
         codecs: table.texts("codecs", default.codecs, |text| word(text, &CODECS)),
-        dtmf: table.text("dtmf", default.dtmf, dtmf),
-        answer: table.text("answer", default.answer, |text| word(text, &ANSWERS)),
+        dtmf: table.text("dtmf", default.dtmf, |text| now_or_later(text, &DTMF)),
+        answer: table.text("answer", default.answer, |text| now_or_later(text, &ANSWERS)),
         profile: table.text("profile", default.profile, |text| word(text, &PROFILES)),
     };
+    if let Some(value) = table.value("profile").filter(|_| trunk.profile != Profile::Generic) {
+        let text = "profile comes with a later release: this trunk is treated as generic";
+        table.page().warn(value.line, text);
+    }
     match kind {
         Some(kind) => needs(&table, kind, &trunk),
         None => {
@@ -135,8 +139,8 @@ fn needs(table: &Table<'_>, kind: TrunkKind, trunk: &Trunk) {
     wrong(trunk.codecs.is_empty(), "codecs is empty");
 }
 
-const TRANSPORTS: [(&str, Transport); 3] =
-    [("udp", Transport::Udp), ("tcp", Transport::Tcp), ("tls", Transport::Tls)];
+const TRANSPORTS: [(&str, Option<Transport>); 3] =
+    [("udp", Some(Transport::Udp)), ("tcp", None), ("tls", None)];
 const HEADERS: [(&str, CallerHeader); 4] = [
     ("P-Asserted-Identity", CallerHeader::PAssertedIdentity),
     ("P-Preferred-Identity", CallerHeader::PPreferredIdentity),
@@ -145,11 +149,9 @@ const HEADERS: [(&str, CallerHeader); 4] = [
 ];
 const DIGESTS: [(&str, DigestHash); 2] = [("SHA-256", DigestHash::Sha256), ("MD5", DigestHash::Md5)];
 const CODECS: [(&str, Codec); 2] = [("PCMA", Codec::Pcma), ("PCMU", Codec::Pcmu)];
-const ANSWERS: [(&str, AnswerWhen); 3] = [
-    ("at_once", AnswerWhen::AtOnce),
-    ("early_media", AnswerWhen::EarlyMedia),
-    ("with_operator", AnswerWhen::WithOperator),
-];
+const ANSWERS: [(&str, Option<AnswerWhen>); 3] =
+    [("at_once", Some(AnswerWhen::AtOnce)), ("early_media", None), ("with_operator", None)];
+const DTMF: [(&str, Option<Dtmf>); 3] = [("rfc4733", Some(Dtmf::Rfc4733)), ("info", None), ("inband", None)];
 const PROFILES: [(&str, Profile); 6] = [
     ("generic", Profile::Generic),
     ("goip", Profile::Goip),
@@ -158,12 +160,6 @@ const PROFILES: [(&str, Profile); 6] = [
     ("yeastar", Profile::Yeastar),
     ("2n", Profile::TwoN),
 ];
-
-/// `rfc4733`; the others are known but come later.
-fn dtmf(text: &str) -> Result<Dtmf, String> {
-    let kinds = [("rfc4733", Some(Dtmf::Rfc4733)), ("info", None), ("inband", None)];
-    word(text, &kinds)?.ok_or_else(|| format!("'{text}' comes with a later release: write rfc4733"))
-}
 
 /// A digest user: it stands in quotes in a header and before `@` in an address.
 fn user(text: &str) -> Result<String, String> {
@@ -238,7 +234,7 @@ fn strategy(text: &str) -> Result<Strategy, String> {
         ("random", None),
         ("weighted", None),
     ];
-    word(text, &strategies)?.ok_or_else(|| format!("'{text}' comes with a later release: write longest_idle"))
+    now_or_later(text, &strategies)
 }
 
 /// `never` or `pause_after:2`.

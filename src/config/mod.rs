@@ -132,10 +132,8 @@ impl Node {
 pub struct Sip {
     /// Where UDP is served; `None` is off.
     pub udp: Option<SocketAddr>,
-    /// Where TCP is served; `None` is off.
+    /// Where TCP is to be served; not served yet.
     pub tcp: Option<SocketAddr>,
-    /// Where TLS is served; `None` is off.
-    pub tls: Option<SocketAddr>,
     /// Realm and host of our addresses of record.
     pub domain: String,
     /// What we write into Via and Contact; `None` is the address the packet came in on.
@@ -154,7 +152,6 @@ impl Default for Sip {
         Self {
             udp: Some(any),
             tcp: Some(any),
-            tls: None,
             domain: "tandem.local".into(),
             public_address: None,
             session_expires_ms: 30 * 60_000,
@@ -200,8 +197,6 @@ pub struct Media {
     pub webrtc_port: u16,
     /// DSCP of what we send, 0…63.
     pub dscp: u8,
-    /// Sound in one packet.
-    pub ptime_ms: u64,
     /// What we write into SDP; `None` is the address that signalling came in on.
     pub address: Option<IpAddr>,
     /// Media threads; 0 is one less than the machine has cores, at least one.
@@ -218,7 +213,6 @@ impl Default for Media {
             rtp_ports: PortRange { first: 20_000, last: 29_999 },
             webrtc_port: 10_000,
             dscp: 46,
-            ptime_ms: 20,
             address: None,
             workers: 0,
             silence_alarm_ms: 2_000,
@@ -285,10 +279,6 @@ pub enum OrderCore {
 pub enum CreateOn {
     /// When the operator submits the card.
     Submit,
-    /// When the call is answered.
-    Answered,
-    /// When the call arrives.
-    Arrived,
 }
 
 /// `[recording]`
@@ -412,3 +402,6 @@ pub enum LogFormat {
     /// One JSON object a line.
     Json,
 }
+
+#[cfg(test)]
+mod tests;

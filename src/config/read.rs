@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::values::{self, Cidr, PortRange, SecretSource, time_zone};
+use crate::config::values::{self, Cidr, PortRange, SecretSource, now_or_later, time_zone};
 use crate::config::{
     Config, ConfigError, CreateOn, Ha, HaMode, Limits, Log, LogFormat, Media, Node, Numbers, OrderCore,
     Orders, Recording, Redis, Sip, Store, Web, lines,
@@ -145,7 +145,6 @@ fn sip(table: Table<'_>) -> Sip {
     let sip = Sip {
         udp: table.text("udp", default.udp, values::listener),
         tcp: table.text("tcp", default.tcp, values::listener),
-        tls: table.text("tls", default.tls, values::listener),
         domain: table.text("domain", default.domain, values::domain),
         public_address: table.text("public_address", default.public_address, values::address),
         session_expires_ms: table.duration("session_expires", default.session_expires_ms),
@@ -155,6 +154,14 @@ fn sip(table: Table<'_>) -> Sip {
             if good && text.len() <= 100 { own(text) } else { Err("use printable ASCII, at most 100".into()) }
         }),
     };
+    let tls = table.text("tls", None, values::listener);
+    if tls.is_some() {
+        table.page().wrong(line(&table, "tls"), "SIP over TLS comes with a later release: leave tls empty");
+    }
+    if sip.tcp.is_some() {
+        let text = "SIP over TCP comes with a later release: UDP and WebSocket are served";
+        table.page().warn(line(&table, "tcp"), text);
+    }
     if sip.min_se_ms < LEAST_MIN_SE_MS {
         table.page().wrong(line(&table, "min_se"), "min_se is at least 90s (RFC 4028 section 5)");
     }
@@ -187,17 +194,17 @@ fn web(table: Table<'_>) -> Web {
 
 fn media(table: Table<'_>) -> Media {
     let default = Media::default();
-    let ptime = [("10ms", 10), ("20ms", 20), ("30ms", 30), ("40ms", 40), ("60ms", 60)];
     let media = Media {
         rtp_ports: table.text("rtp_ports", default.rtp_ports, PortRange::parse),
         webrtc_port: table.whole("webrtc_port", default.webrtc_port, 1_024..=65_535),
         dscp: table.whole("dscp", default.dscp, 0..=63),
-        ptime_ms: table.text("ptime", default.ptime_ms, |text| word(text, &ptime)),
         address: table.text("address", default.address, values::address),
         workers: table.whole("workers", default.workers, 0..=64),
         silence_alarm_ms: table.duration("silence_alarm", default.silence_alarm_ms),
         dead_after_ms: table.duration("dead_after", default.dead_after_ms),
     };
+    let ptimes = [("20ms", Some(())), ("10ms", None), ("30ms", None), ("40ms", None), ("60ms", None)];
+    table.maybe("ptime", |text| now_or_later(text, &ptimes));
     let webrtc_last = usize::from(media.webrtc_port) + media.workers.max(1) - 1;
     if webrtc_last > usize::from(u16::MAX) {
         table
@@ -237,12 +244,11 @@ fn redis(table: Table<'_>, vault: Vault<'_>) -> Redis {
 
 fn orders(table: Table<'_>, vault: Vault<'_>) -> Orders {
     let default = Orders::default();
-    let moments =
-        [("submit", CreateOn::Submit), ("answered", CreateOn::Answered), ("arrived", CreateOn::Arrived)];
+    let moments = [("submit", Some(CreateOn::Submit)), ("answered", None), ("arrived", None)];
     let orders = Orders {
         core: order_core(&table),
         token: secret(&table, "token", default.token, vault),
-        create_on: table.text("create_on", default.create_on, |text| word(text, &moments)),
+        create_on: table.text("create_on", default.create_on, |text| now_or_later(text, &moments)),
         timeout_ms: table.duration("timeout", default.timeout_ms),
     };
     if orders.timeout_ms == 0 {
@@ -283,9 +289,8 @@ fn recording(table: Table<'_>) -> Recording {
 
 /// The keys of a pair are known, so that a file written for a later release reads here; only `mode` decides.
 fn ha(table: Table<'_>) -> Ha {
-    table.maybe("mode", |text| match word(text, &[("single", false), ("pair", true)])? {
-        true => Err("pair comes with a later release: write single".to_owned()),
-        false => Ok(()),
+    let mode = table.text("mode", HaMode::Single, |text| {
+        now_or_later(text, &[("single", Some(HaMode::Single)), ("pair", None)])
     });
     for key in ["listen", "peer", "cert", "key", "ca", "peer_fingerprint", "address", "interface"] {
         table.maybe(key, own);
@@ -293,7 +298,7 @@ fn ha(table: Table<'_>) -> Ha {
     table.maybe("witness", |text| word(text, &[("redis", ()), ("store", ()), ("none", ())]));
     table.maybe("mover", |text| word(text, &[("builtin", ()), ("keepalived", ()), ("none", ())]));
     table.finish();
-    Ha { mode: HaMode::Single }
+    Ha { mode }
 }
 
 fn limits(table: Table<'_>) -> Limits {

@@ -87,10 +87,6 @@ pub enum TrunkKind {
 pub enum Transport {
     /// UDP.
     Udp,
-    /// TCP.
-    Tcp,
-    /// TLS over TCP.
-    Tls,
 }
 
 /// A header that may hold the caller's number.
@@ -148,10 +144,6 @@ pub enum Dtmf {
 pub enum AnswerWhen {
     /// Before the first step of the dialplan.
     AtOnce,
-    /// Prompts and music are early media; answered with the operator.
-    EarlyMedia,
-    /// The caller hears his network's ring-back until an operator answers.
-    WithOperator,
 }
 
 /// Whose habits a gateway has: where caller ID sits and what its causes mean.

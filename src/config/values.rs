@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use jiff::tz::TimeZone;
 
+use crate::dialplan::parse::word;
+
 /// A range of addresses, such as `192.0.2.0/24`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cidr {
@@ -78,6 +80,15 @@ impl PortRange {
 /// `local` or an IANA name.
 pub(crate) fn time_zone(name: &str) -> Option<TimeZone> {
     if name == "local" { Some(TimeZone::system()) } else { TimeZone::get(name).ok() }
+}
+
+/// A word out of a fixed set, some of which come with a later release.
+pub(crate) fn now_or_later<T: Clone>(text: &str, known: &[(&str, Option<T>)]) -> Result<T, String> {
+    word(text, known)?.ok_or_else(|| {
+        let now: Vec<&str> =
+            known.iter().filter(|(_, value)| value.is_some()).map(|(name, _)| *name).collect();
+        format!("'{text}' comes with a later release: write {}", now.join(" or "))
+    })
 }
 
 /// Where a secret comes from.

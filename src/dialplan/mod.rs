@@ -19,3 +19,6 @@ pub use numbers::{Rule, caller, dial_string, normalise};
 pub use parse::Mistake;
 pub use plan::{DialNumber, HangUpWhy, Known, Plan, Route, Step};
 pub use route::{Attempt, Origin};
+
+#[cfg(test)]
+mod tests;

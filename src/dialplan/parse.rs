@@ -50,6 +50,8 @@ pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) ->
 pub struct Page<'f> {
     file: &'f str,
     text: &'f str,
+    /// Where each line but the first begins.
+    breaks: Vec<usize>,
     mistakes: RefCell<Vec<Mistake>>,
     warnings: RefCell<Vec<Mistake>>,
 }
@@ -57,7 +59,8 @@ pub struct Page<'f> {
 impl<'f> Page<'f> {
     /// The file `file` with this text.
     pub fn new(file: &'f str, text: &'f str) -> Self {
-        Self { file, text, mistakes: RefCell::default(), warnings: RefCell::default() }
+        let breaks = text.match_indices('\n').map(|(at, _)| at + 1).collect();
+        Self { file, text, breaks, mistakes: RefCell::default(), warnings: RefCell::default() }
     }
 
     /// The file as a tree; every mistake of the grammar is noted.
@@ -72,8 +75,7 @@ impl<'f> Page<'f> {
 
     /// The line of a place in the text, from 1 on.
     pub fn line(&self, span: &Range<usize>) -> usize {
-        let before = self.text.get(..span.start).unwrap_or(self.text);
-        before.bytes().filter(|byte| *byte == b'\n').count() + 1
+        self.breaks.partition_point(|begin| *begin <= span.start) + 1
     }
 
     /// Notes a mistake.
@@ -261,6 +263,9 @@ impl<'p> Table<'p> {
     ) -> Option<Vec<T>> {
         let value = self.value(key)?;
         let items = if value.value.is_array() { self.list(key) } else { vec![value] };
+        if items.is_empty() {
+            self.page.wrong(value.line, format!("'{key}' is empty"));
+        }
         let each = |text: &str| text.split(',').map(|part| read(part.trim())).collect::<Result<Vec<_>, _>>();
         Some(items.into_iter().filter_map(|item| self.made(key, item, each)).flatten().collect())
     }

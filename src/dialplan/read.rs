@@ -70,7 +70,7 @@ fn read_page(page: &Page<'_>, known: &Known) -> Vec<Placed> {
 fn read_route(table: Table<'_>, known: &Known) -> Option<Placed> {
     let (page, line) = (table.page(), table.line());
     let name = table.maybe("name", not_empty);
-    if name.is_none() {
+    if table.value("name").is_none() {
         page.wrong(line, "this route needs a name: name = \"…\"");
     }
     let when = read_when(table.table("when", "when = { … }").titled("when"), known);

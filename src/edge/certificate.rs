@@ -4,7 +4,6 @@
 //! Invariant: a private key lies only in a file of mode 0600, and an existing file is never
 //! overwritten: the DTLS fingerprint that live calls were told stays true across restarts.
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -34,8 +33,8 @@ pub struct DtlsCertificate {
     pub certificate: Vec<u8>,
     /// PKCS#8, DER.
     pub key: Secret<Vec<u8>>,
-    /// SHA-256 as SDP writes it: `AB:CD:…`, without the algorithm (RFC 8122 section 5).
-    pub fingerprint: String,
+    /// SHA-256 of `certificate`, which SDP tells the browser (RFC 8122 section 5).
+    pub fingerprint: [u8; 32],
 }
 
 /// A certificate and its key as PEM text.
@@ -64,7 +63,7 @@ pub fn dtls(folder: &Path) -> Result<DtlsCertificate> {
     };
     let certificate = CertificateDer::from_pem_slice(&text).with_context(broken)?.to_vec();
     let key = PrivateKeyDer::from_pem_slice(&text).with_context(broken)?.secret_der().to_vec();
-    let fingerprint = fingerprint(&certificate);
+    let fingerprint = Sha256::digest(&certificate).into();
     Ok(DtlsCertificate { certificate, key: Secret::new(key), fingerprint })
 }
 
@@ -75,19 +74,6 @@ pub fn dtls(folder: &Path) -> Result<DtlsCertificate> {
 pub fn web(names: &[String]) -> Result<Pem> {
     let subject = names.first().map_or("tandem", String::as_str);
     self_signed(names, subject, WEB_VALID_TO)
-}
-
-/// SHA-256 of a DER certificate as SDP writes it (RFC 8122 section 5).
-pub fn fingerprint(certificate: &[u8]) -> String {
-    let mut text = String::new();
-    for byte in Sha256::digest(certificate) {
-        if !text.is_empty() {
-            text.push(':');
-        }
-        // Writing into a string cannot fail.
-        write!(text, "{byte:02X}").unwrap_or_default();
-    }
-    text
 }
 
 /// Writes a new file that only its owner may read.
@@ -130,7 +116,7 @@ mod tests {
         let first = dtls(folder.path()).unwrap();
         let again = dtls(folder.path()).unwrap();
         assert_eq!(first.fingerprint, again.fingerprint);
-        assert_eq!(first.fingerprint.len(), 95);
+        assert_eq!(first.fingerprint[..], Sha256::digest(&first.certificate)[..]);
         let mode = std::fs::metadata(folder.path().join(DTLS_FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }

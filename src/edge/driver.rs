@@ -8,74 +8,50 @@
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use dashmap::DashMap;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, warn};
 
 use crate::edge::clock;
-use crate::edge::events_file::EventsFile;
+use crate::edge::handle::{Letter, Shared};
+use crate::edge::log::EventsFile;
 use crate::edge::media::MediaPlane;
-use crate::edge::metrics;
-use crate::edge::sip::Udp;
-use crate::edge::store::{Store, Writer};
+use crate::edge::metrics::Metrics;
+use crate::edge::sip::count;
+use crate::edge::sip::udp::Udp;
+use crate::edge::store::{Stored, Writer};
 use crate::edge::story;
-use crate::engine::{Answer, Ask, Asker, Engine, Input, Output, Refusal, Setup};
+use crate::engine::{Answer, Engine, Input, Output, Setup};
 use crate::fact::Fact;
-use crate::report::{Board, Event, EventLog, Since, Viewer, snapshot};
+use crate::record::Record;
 use crate::sip;
-use crate::terms::{CardId, FlowId, Number, RequestId};
+use crate::terms::RequestId;
 
-/// Inputs that may wait for the engine; more SIP than this is dropped and counted.
-pub const INBOX: usize = 16_384;
-/// Events that a slow reader may be behind before it must start anew.
-pub const EVENT_BACKLOG: usize = 4_096;
+pub use crate::edge::handle::{Ends, Handle, Inbox, Lookup, Shown, connect};
+
 /// Questions that may wait for their answers.
 pub const MAX_QUESTIONS: usize = 10_000;
 /// Inputs taken in one go before the timers are looked at again.
 const BATCH: usize = 256;
+/// Two panics within this time are more than one bad input.
+const PANIC_PAIR_MS: u64 = 60_000;
 
-/// A letter to the engine's task.
-#[derive(Debug)]
-enum Letter {
-    Input(Input),
-    Ask { asker: Asker, ask: Ask, reply: oneshot::Sender<Answer> },
-    /// Answered from inside the loop: it turns.
-    Ping(oneshot::Sender<()>),
-}
-
-/// What the edge shares with the engine's task.
-#[derive(Debug)]
-struct Shared {
-    inbox: mpsc::Sender<Letter>,
-    flows: DashMap<FlowId, mpsc::Sender<Bytes>>,
-    next_flow: AtomicU64,
-    board: RwLock<Board>,
-    log: Mutex<EventLog>,
-    events: broadcast::Sender<Arc<Event>>,
-    store: Store,
-    drained: watch::Sender<bool>,
-    lookups: mpsc::Sender<(CardId, Number)>,
-}
-
-/// How everybody else talks to the engine.
-#[derive(Debug, Clone)]
-pub struct Handle(Arc<Shared>);
-
-/// Everything the driver needs beside the engine.
+/// Everything the driver hands outputs to.
 #[derive(Debug)]
 pub struct Outlets {
     /// Media workers.
     pub plane: MediaPlane,
     /// SIP over UDP.
-    pub udp: Option<Udp>,
+    pub udp: Option<Arc<Udp>>,
     /// Facts into the store.
     pub writer: Writer,
     /// `events.csv`.
     pub file: Option<EventsFile>,
+    /// Counters.
+    pub metrics: Metrics,
 }
 
 /// The engine's task, to be spawned with [`Driver::run`].
@@ -86,6 +62,7 @@ pub struct Driver {
     inbox: mpsc::Receiver<Letter>,
     shared: Arc<Shared>,
     outlets: Outlets,
+    stored: watch::Receiver<Stored>,
     questions: BTreeMap<RequestId, oneshot::Sender<Answer>>,
     next_request: u64,
     /// The newest record of every key: what the engine is made of again after a panic.
@@ -94,127 +71,22 @@ pub struct Driver {
     seed: fn() -> [u8; 32],
 }
 
-/// What [`connect`] gives back beside the handle.
-#[derive(Debug)]
-pub struct Ends {
-    inbox: mpsc::Receiver<Letter>,
-    /// Callers whose customer is to be asked of the order core.
-    pub lookups: mpsc::Receiver<(CardId, Number)>,
-}
-
-/// A handle, and the ends that [`Driver::new`] and the look-up task need.
-pub fn connect(board: Board, store: Store) -> (Handle, Ends) {
-    let (inbox, receiver) = mpsc::channel(INBOX);
-    let (lookups, lookup_end) = mpsc::channel(1_024);
-    let shared = Shared {
-        inbox,
-        flows: DashMap::new(),
-        next_flow: AtomicU64::new(1),
-        board: RwLock::new(board),
-        log: Mutex::new(EventLog::new()),
-        events: broadcast::channel(EVENT_BACKLOG).0,
-        store,
-        drained: watch::channel(false).0,
-        lookups,
-    };
-    (Handle(Arc::new(shared)), Ends { inbox: receiver, lookups: lookup_end })
-}
-
-impl Handle {
-    /// Asks the engine; a full inbox or a stopping node is a 503.
-    pub async fn ask(&self, asker: Asker, ask: Ask) -> Answer {
-        let (reply, answer) = oneshot::channel();
-        let busy = || Answer::Refused(Refusal::new(503, "the switch is stopping or overloaded: try again"));
-        if self.0.inbox.send(Letter::Ask { asker, ask, reply }).await.is_err() {
-            return busy();
-        }
-        answer.await.unwrap_or_else(|_| busy())
-    }
-
-    /// Gives the engine an input; `false` when its inbox is full and the input is lost.
-    pub fn give(&self, input: Input) -> bool {
-        self.0.inbox.try_send(Letter::Input(input)).is_ok()
-    }
-
-    /// The same, waiting for room: for inputs that must not be lost.
-    pub async fn give_surely(&self, input: Input) -> bool {
-        self.0.inbox.send(Letter::Input(input)).await.is_ok()
-    }
-
-    /// A SIP input; `false` when the inbox is full: drop and count it.
-    pub fn sip(&self, input: sip::Input) -> bool {
-        self.give(Input::Sip(input))
-    }
-
-    /// A WebSocket opened: messages to it go to `sender`.
-    pub fn open_flow(&self, sender: mpsc::Sender<Bytes>) -> FlowId {
-        let flow = FlowId(self.0.next_flow.fetch_add(1, Ordering::Relaxed));
-        self.0.flows.insert(flow, sender);
-        flow
-    }
-
-    /// A WebSocket closed.
-    pub async fn close_flow(&self, flow: FlowId) {
-        self.0.flows.remove(&flow);
-        self.give_surely(Input::Sip(sip::Input::FlowClosed(flow))).await;
-    }
-
-    /// The live board, for a short look: nothing may be awaited while it is held.
-    pub fn board(&self) -> RwLockReadGuard<'_, Board> {
-        self.0.board.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What a viewer must be told first, and every event after that. `after` continues a broken stream.
-    pub fn watch(&self, viewer: &Viewer, after: Option<u64>) -> (Vec<String>, broadcast::Receiver<Arc<Event>>) {
-        let log = self.log();
-        let events = self.0.events.subscribe();
-        let missed = match after.map(|after| log.since(after)) {
-            Some(Since::Events(events)) => {
-                events.iter().filter(|event| viewer.is_in(&event.audience)).map(|event| event.json.to_string()).collect()
-            }
-            Some(Since::Reset) | None => vec![snapshot(&self.board(), viewer, log.last(), clock::wall_ms())],
-        };
-        (missed, events)
-    }
-
-    /// The store.
-    pub fn store(&self) -> &Store {
-        &self.0.store
-    }
-
-    /// Whether the engine's loop turns: resolves once it answered.
-    pub async fn ping(&self) -> bool {
-        let (reply, answer) = oneshot::channel();
-        self.0.inbox.send(Letter::Ping(reply)).await.is_ok() && answer.await.is_ok()
-    }
-
-    /// Resolves when the last call of a draining node has ended.
-    pub async fn drained(&self) {
-        let mut drained = self.0.drained.subscribe();
-        // An error means that the driver is gone, and its calls with it.
-        drop(drained.wait_for(|done| *done).await);
-    }
-
-    fn log(&self) -> MutexGuard<'_, EventLog> {
-        self.0.log.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Driver {
     /// A driver for `engine`; `setup` is what it was made with and `seed` gives fresh entropy.
     pub fn new(
         engine: Engine,
         setup: Setup,
         handle: &Handle,
-        inbox: Ends,
+        inbox: Inbox,
         outlets: Outlets,
         seed: fn() -> [u8; 32],
     ) -> Self {
         Self {
             engine,
             setup,
-            inbox: inbox.inbox,
+            inbox: inbox.0,
             shared: Arc::clone(&handle.0),
+            stored: outlets.writer.stored(),
             outlets,
             questions: BTreeMap::new(),
             next_request: 1,
@@ -224,7 +96,7 @@ impl Driver {
         }
     }
 
-    /// Runs until all handles are gone or `stop` is told.
+    /// Runs until `stop` is told or all handles are gone.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         self.drain();
         loop {
@@ -241,13 +113,18 @@ impl Driver {
                     None => return,
                 },
                 () = timer => self.step("timer", |engine| engine.handle_timeout(clock::now())),
-                _ = stop.changed() => return,
+                Ok(()) = self.stored.changed() => {
+                    let seq = self.stored.borrow_and_update().seq;
+                    self.step("stored", |engine| engine.handle(Input::Stored { seq }, clock::now()));
+                }
+                _ = stop.changed() => break,
             }
             for _ in 0..BATCH {
                 let Ok(letter) = self.inbox.try_recv() else { break };
                 self.take(letter);
             }
         }
+        self.outlets.plane.stop();
     }
 
     fn take(&mut self, letter: Letter) {
@@ -256,22 +133,22 @@ impl Driver {
                 if let Input::Reload(setup) = &input {
                     self.setup = (**setup).clone();
                 }
-                self.step("input", |engine| engine.handle(input, clock::now()));
+                self.step("an input", |engine| engine.handle(input, clock::now()));
             }
             Letter::Ask { asker, ask, reply } => {
-                if self.questions.len() >= MAX_QUESTIONS {
-                    // The asker sees a dropped sender as 503.
-                    return;
+                // An asker whose sender is dropped reads it as 503.
+                if self.questions.len() < MAX_QUESTIONS {
+                    let request = RequestId(self.next_request);
+                    self.next_request = self.next_request.saturating_add(1);
+                    self.questions.insert(request, reply);
+                    let input = Input::Desk { request, asker, ask };
+                    self.step("a question", |engine| engine.handle(input, clock::now()));
                 }
-                let request = RequestId(self.next_request);
-                self.next_request += 1;
-                self.questions.insert(request, reply);
-                let input = Input::Desk { request, asker, ask };
-                self.step("question", |engine| engine.handle(input, clock::now()));
             }
-            Letter::Ping(reply) => {
+            Letter::Beat(reply) => {
+                let beat = if self.outlets.plane.is_ticking() { Ok(()) } else { Err("media") };
                 // The asker may have gone away meanwhile.
-                drop(reply.send(()));
+                drop(reply.send(beat));
             }
         }
     }
@@ -281,7 +158,8 @@ impl Driver {
         let began = clock::mono_us();
         let engine = &mut self.engine;
         let done = std::panic::catch_unwind(AssertUnwindSafe(|| step(engine)));
-        metrics::engine_handled(clock::mono_us().saturating_sub(began));
+        let took = clock::mono_us().saturating_sub(began);
+        self.outlets.metrics.engine_step(Duration::from_micros(took));
         if done.is_err() {
             self.recover(what);
         }
@@ -290,17 +168,14 @@ impl Driver {
 
     fn recover(&mut self, what: &str) {
         let now = clock::now();
-        error!("the engine panicked on {what}: it is made again from {} records", self.records.len());
-        metrics::engine_panicked();
-        if self.last_panic_ms.is_some_and(|at| now.mono_ms.saturating_sub(at) < 60_000) {
-            error!("second panic within a minute: stop this node and let the standby serve");
+        let count = self.records.len();
+        error!("the engine panicked on {what}: it is made again from {count} records, without that input");
+        if self.last_panic_ms.is_some_and(|at| now.mono_ms.saturating_sub(at) < PANIC_PAIR_MS) {
+            error!("second panic within a minute: report this log, and restart the node when calls allow");
         }
         self.last_panic_ms = Some(now.mono_ms);
-        let records: Vec<crate::record::Record> = self
-            .records
-            .iter()
-            .map(|(key, value)| crate::record::Record { key: key.clone(), value: Some(value.clone()) })
-            .collect();
+        let put = |(key, value): (&String, &Vec<u8>)| Record { key: key.clone(), value: Some(value.clone()) };
+        let records: Vec<Record> = self.records.iter().map(put).collect();
         match Engine::restore(self.setup.clone(), (self.seed)(), &records, now) {
             Ok(engine) => self.engine = engine,
             Err(why) => {
@@ -324,20 +199,14 @@ impl Driver {
                     }
                 }
                 Output::Fact(fact) => facts.push(fact),
-                Output::Records(records) => {
-                    for record in records {
-                        match record.value {
-                            Some(value) => self.records.insert(record.key, value),
-                            None => self.records.remove(&record.key),
-                        };
-                    }
-                }
+                Output::Records(records) => self.keep(records),
                 Output::Lookup { card, number } => {
-                    if self.shared.lookups.try_send((card, number)).is_err() {
+                    let lookup = crate::edge::handle::Lookup::Card(card, number);
+                    if self.shared.lookups.try_send(lookup).is_err() {
                         warn!("too many customers to look up: card {card} opens without its history");
                     }
                 }
-                Output::Dropped { reason } => metrics::sip_dropped(reason),
+                Output::Dropped { reason } => self.outlets.metrics.sip_dropped(reason),
                 Output::Drained => {
                     self.shared.drained.send_replace(true);
                 }
@@ -348,17 +217,30 @@ impl Driver {
         }
     }
 
+    fn keep(&mut self, records: Vec<Record>) {
+        for Record { key, value } in records {
+            match value {
+                Some(value) => self.records.insert(key, value),
+                None => self.records.remove(&key),
+            };
+        }
+    }
+
     fn send(&self, path: sip::Path, bytes: Bytes) {
+        let metrics = &self.outlets.metrics;
         match path {
-            sip::Path::Udp { .. } => {
-                if let Some(udp) = &self.outlets.udp {
-                    udp.send(path, bytes);
+            sip::Path::Udp { remote, local } => {
+                let sent = self.outlets.udp.as_ref().is_some_and(|udp| udp.send(local, remote, &bytes));
+                if !sent {
+                    metrics.sip_dropped("udp_not_sent");
                 }
             }
-            sip::Path::Ws { flow, .. } => {
+            sip::Path::Ws { flow, secure, .. } => {
+                let transport = if secure { "wss" } else { "ws" };
+                count(metrics, transport, "out", &bytes);
                 let sent = self.shared.flows.get(&flow).is_some_and(|sender| sender.try_send(bytes).is_ok());
                 if !sent {
-                    metrics::sip_dropped("flow_gone");
+                    metrics.sip_dropped("flow_gone");
                 }
             }
         }
@@ -367,21 +249,14 @@ impl Driver {
     /// Facts go to the board, the event stream, the log, the metrics, the file and the store.
     fn publish(&mut self, facts: Vec<Fact>) {
         let handle = Handle(Arc::clone(&self.shared));
-        let mut log = handle.log();
         for fact in &facts {
-            let mut board = self.shared.board.write().unwrap_or_else(PoisonError::into_inner);
-            board.fold(fact);
-            for event in log.push(fact, &board) {
-                // Nobody listening is fine.
-                drop(self.shared.events.send(event));
-            }
+            handle.fold(fact);
             story::tell(fact);
-            metrics::observe(fact);
+            self.outlets.metrics.observe(fact);
             if let Some(file) = &self.outlets.file {
                 file.write(fact);
             }
         }
-        drop(log);
         self.outlets.writer.append(facts);
     }
 }

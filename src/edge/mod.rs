@@ -5,6 +5,7 @@
 pub mod certificate;
 pub mod clock;
 pub mod driver;
+mod handle;
 pub mod limits;
 pub mod log;
 pub mod media;

@@ -76,7 +76,7 @@ impl Engine {
         let sip = Sip::new(setup.sip.clone(), fresh_seed(&mut rng));
         let calls = Calls::new(setup.calls.clone(), fresh_seed(&mut rng));
         let floor = Floor::new(setup.queues.clone());
-        let cards = Cards::new();
+        let cards = Cards::resume(setup.cards.clone(), now);
         let mut engine = Self::assemble(setup, (sip, calls, floor, cards), rng);
         engine.begin(now);
         engine

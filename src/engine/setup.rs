@@ -2,6 +2,7 @@
 
 use crate::acd::QueueConfig;
 use crate::call;
+use crate::orders::card::Kept;
 use crate::sip::{self, TrunkAccount};
 use crate::terms::Epoch;
 
@@ -24,4 +25,6 @@ pub struct Setup {
     pub calls: call::Setup,
     /// Queues as the floor must know them.
     pub queues: Vec<QueueConfig>,
+    /// Cards that were on desks when a predecessor ended.
+    pub cards: Vec<Kept>,
 }

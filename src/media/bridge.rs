@@ -92,7 +92,11 @@ impl EgressLine {
         u64::try_from(self.index).unwrap_or(0)
     }
 
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the index without its roll-overs")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the index without its roll-overs"
+    )]
     fn seq(&self) -> u16 {
         self.index as u16
     }
@@ -108,7 +112,8 @@ impl EgressLine {
         let seq = packet.seq.wrapping_add(self.seq_shift);
         let ts = packet.ts.wrapping_add(self.ts_shift);
         let ahead = seq_distance(self.seq(), seq);
-        let jumped = ahead > MAX_JUMP || ahead < -MAX_JUMP || ts_distance(self.ts_at(now_us), ts).abs() > MAX_TS_JUMP;
+        let jumped = !(-MAX_JUMP..=MAX_JUMP).contains(&ahead)
+            || !(-MAX_TS_JUMP..=MAX_TS_JUMP).contains(&ts_distance(self.ts_at(now_us), ts));
         if self.source != source || jumped {
             return Some(self.change_to(source, packet, now_us));
         }

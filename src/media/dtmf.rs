@@ -141,8 +141,13 @@ impl DigitEar {
             }
             Some(_) | None => {
                 ended = ended.or(self.finish());
-                self.running =
-                    Some(Running { code: event.code, ts, duration: event.duration, before: 0, heard_us: now_us });
+                self.running = Some(Running {
+                    code: event.code,
+                    ts,
+                    duration: event.duration,
+                    before: 0,
+                    heard_us: now_us,
+                });
             }
         }
         // The end of this one. Should a lost end of another have been noticed by the same packet, this

@@ -52,7 +52,11 @@ pub fn transcode(from_law: Law, from: &[u8], to: &mut [u8]) {
     }
 }
 
-#[expect(clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "runs in the compiler: octet < 256")]
+#[expect(
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "runs in the compiler: octet < 256"
+)]
 const fn linear_table(a_law: bool) -> [i16; 256] {
     let mut table = [0; 256];
     let mut octet = 0;

@@ -88,7 +88,9 @@ impl Latch {
     fn settle(&mut self, from: SocketAddr, now_us: u64) {
         match self.state {
             State::Open if from == self.signalled => self.state = State::Locked,
-            State::Learnt { since_us } if now_us.saturating_sub(since_us) >= LEARN_US => self.state = State::Locked,
+            State::Learnt { since_us } if now_us.saturating_sub(since_us) >= LEARN_US => {
+                self.state = State::Locked
+            }
             State::Open | State::Learnt { .. } | State::Locked => {}
         }
     }
@@ -161,14 +163,23 @@ mod tests {
 
     #[test]
     fn another_port_is_learnt_once_where_signalling_allows_it() {
-        assert_eq!(tell(true, &[('p', 1, 1, 0, true), ('q', 2, 1, 10, false), ('p', 1, 2, 20, true)]).port(), 5000);
+        assert_eq!(
+            tell(true, &[('p', 1, 1, 0, true), ('q', 2, 1, 10, false), ('p', 1, 2, 20, true)]).port(),
+            5000
+        );
         assert_eq!(tell(false, &[('p', 1, 1, 0, false), ('s', 1, 1, 10, true)]).port(), 4000);
     }
 
     #[test]
     fn the_signalled_address_takes_a_learnt_stream_back_only_within_a_second() {
-        assert_eq!(tell(true, &[('p', 1, 1, 0, true), ('s', 2, 1, 900, true), ('p', 1, 2, 910, false)]).port(), 4000);
-        assert_eq!(tell(true, &[('p', 1, 1, 0, true), ('p', 1, 2, 1_100, true), ('s', 2, 1, 1_110, false)]).port(), 5000);
+        assert_eq!(
+            tell(true, &[('p', 1, 1, 0, true), ('s', 2, 1, 900, true), ('p', 1, 2, 910, false)]).port(),
+            4000
+        );
+        assert_eq!(
+            tell(true, &[('p', 1, 1, 0, true), ('p', 1, 2, 1_100, true), ('s', 2, 1, 1_110, false)]).port(),
+            5000
+        );
     }
 
     #[test]

@@ -88,6 +88,16 @@ pub struct Heard<'a> {
     pub payload: &'a [u8],
 }
 
+/// A packet to be written.
+struct Outgoing<'a> {
+    payload_type: u8,
+    place: Place,
+    to: SocketAddr,
+    payload: &'a [u8],
+    /// The law that the payload is in, where the party's is the other.
+    other_law: Option<Law>,
+}
+
 /// How packets travel to the party.
 enum Way {
     Plain { latch: Option<Latch>, rtcp: Option<SocketAddr> },
@@ -172,6 +182,14 @@ impl Port {
         self.id
     }
 
+    /// Whether a browser's authentic check came from there.
+    pub fn is_validated(&self, from: SocketAddr) -> bool {
+        match &self.way {
+            Way::Plain { .. } => false,
+            Way::Browser(shield) => shield.is_validated(from),
+        }
+    }
+
     /// What signalling agreed, first or again.
     pub fn connect(&mut self, connect: Connect, now_us: u64) {
         let notice = match (&mut self.way, &connect.remote) {
@@ -183,7 +201,9 @@ impl Port {
                 *rtcp = Some(*remote_rtcp);
                 None
             }
-            (Way::Browser(shield), Remote::WebRtc { ufrag, fingerprint }) => shield.promise(ufrag, *fingerprint),
+            (Way::Browser(shield), Remote::WebRtc { ufrag, fingerprint }) => {
+                shield.promise(ufrag, *fingerprint)
+            }
             (Way::Plain { .. }, Remote::WebRtc { .. }) | (Way::Browser(_), Remote::Plain { .. }) => {
                 Some(Notice::Failed("the party's kind of media is not this port's".to_owned()))
             }
@@ -247,7 +267,9 @@ impl Port {
         let due = self.chore_us.min(self.frame_us.unwrap_or(u64::MAX));
         match &self.way {
             Way::Plain { .. } => due,
-            Way::Browser(shield) => due.min(shield.next_timeout().map_or(u64::MAX, |ms| ms.saturating_mul(1_000))),
+            Way::Browser(shield) => {
+                due.min(shield.next_timeout().map_or(u64::MAX, |ms| ms.saturating_mul(1_000)))
+            }
         }
     }
 
@@ -427,7 +449,13 @@ impl Port {
 
     /// Decrypts where there is something to decrypt, and checks that the packet may come from there.
     /// After it `header.payload` lies in the plain packet at the front of `datagram`.
-    fn open_rtp(&mut self, datagram: &mut [u8], from: SocketAddr, now_us: u64, out: &mut Outbox) -> Option<Header> {
+    fn open_rtp(
+        &mut self,
+        datagram: &mut [u8],
+        from: SocketAddr,
+        now_us: u64,
+        out: &mut Outbox,
+    ) -> Option<Header> {
         match &mut self.way {
             Way::Plain { latch, .. } => {
                 let Some(header) = rtp::read(datagram) else {
@@ -478,7 +506,9 @@ impl Port {
                 datagram.len()
             }
             Way::Browser(shield) => {
-                let Some(len) = open_shielded(shield, datagram, from, true, &mut self.watch, out) else { return };
+                let Some(len) = open_shielded(shield, datagram, from, true, &mut self.watch, out) else {
+                    return;
+                };
                 len
             }
         };
@@ -528,7 +558,8 @@ impl Port {
             Kind::Sound(from) if from != law => Some(from),
             Kind::Sound(_) | Kind::Telephone | Kind::Comfort => None,
         };
-        if self.send(payload_type, place, to, heard.payload, other_law, now_us, out) {
+        let outgoing = Outgoing { payload_type, place, to, payload: heard.payload, other_law };
+        if self.send(&outgoing, now_us, out) {
             out.counts.relayed += 1;
         }
     }
@@ -547,16 +578,8 @@ impl Port {
         Some((payload_type?, agreed.law))
     }
 
-    fn send(
-        &mut self,
-        payload_type: u8,
-        place: Place,
-        to: SocketAddr,
-        payload: &[u8],
-        other_law: Option<Law>,
-        now_us: u64,
-        out: &mut Outbox,
-    ) -> bool {
+    fn send(&mut self, outgoing: &Outgoing<'_>, now_us: u64, out: &mut Outbox) -> bool {
+        let Outgoing { payload_type, place, to, payload, other_law } = *outgoing;
         let (way, ssrc) = (&mut self.way, self.line.ssrc());
         let sent = out.add(self.tag, Component::Rtp, to, |slot| {
             rtp::write(slot, place.marker, payload_type, place.seq, place.ts, ssrc)?;
@@ -601,7 +624,8 @@ impl Port {
     /// One packet time of our own.
     fn frame(&mut self, now_us: u64, out: &mut Outbox) {
         let due_us = self.frame_us.take().unwrap_or(now_us);
-        let Some((agreed, to)) = self.agreed.as_ref().filter(|agreed| agreed.send).zip(self.address(now_us)) else {
+        let Some((agreed, to)) = self.agreed.as_ref().filter(|agreed| agreed.send).zip(self.address(now_us))
+        else {
             // On hold or out of reach: what plays waits until `wake`.
             return;
         };
@@ -614,7 +638,9 @@ impl Port {
             Frame::Nothing => return,
             Frame::Sound => {
                 let place = self.line.own(samples, now_us);
-                self.send(sound_type, place, to, room, None, now_us, out);
+                let outgoing =
+                    Outgoing { payload_type: sound_type, place, to, payload: room, other_law: None };
+                self.send(&outgoing, now_us, out);
             }
             Frame::Stroke(stroke) => self.stroke(stroke, event_type, samples, to, now_us, out),
         }
@@ -646,7 +672,8 @@ impl Port {
                     let mut place = self.line.own(if begins { samples } else { 0 }, now_us);
                     // RFC 4733 section 2.3: the marker says where an event begins.
                     place.marker = begins;
-                    self.send(payload_type, place, to, &event.write(), None, now_us, out);
+                    let payload = &event.write();
+                    self.send(&Outgoing { payload_type, place, to, payload, other_law: None }, now_us, out);
                 }
                 if event.end {
                     self.line.pause();
@@ -668,7 +695,9 @@ impl Port {
             self.tell_alarm(Some(alarm));
         }
         if self.keys_by_us.is_some_and(|by| by <= now_us) {
-            self.take_notice(Some(Notice::Failed("the browser did not finish ICE and DTLS in time".to_owned())));
+            self.take_notice(Some(Notice::Failed(
+                "the browser did not finish ICE and DTLS in time".to_owned(),
+            )));
         }
         self.note_reachable(now_us);
         self.keep_awake(now_us);
@@ -793,3 +822,6 @@ fn open_shielded(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

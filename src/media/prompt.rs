@@ -146,9 +146,8 @@ impl Filter {
         let cutoff = PASS * (f64::from(RATE_HZ) / f64::from(rate_hz)).min(1.0);
         let reach = (CROSSINGS / cutoff).ceil();
         let half = reach_len(reach);
-        let rows = (0..phases)
-            .map(|phase| row(f64::from(phase) / f64::from(phases), half, reach, cutoff))
-            .collect();
+        let rows =
+            (0..phases).map(|phase| row(f64::from(phase) / f64::from(phases), half, reach, cutoff)).collect();
         Self { rows, half }
     }
 

@@ -36,7 +36,12 @@ impl Reception {
     /// A packet of sound came. `timed` is false where the timestamp does not tell when (events).
     pub fn note(&mut self, ssrc: u32, seq: u16, ts: u32, timed: bool, now_us: u64) {
         if self.ssrc != Some(ssrc) || self.jumped(seq) {
-            *self = Self { ssrc: Some(ssrc), base_seq: u32::from(seq), highest: u32::from(seq), ..Self::default() };
+            *self = Self {
+                ssrc: Some(ssrc),
+                base_seq: u32::from(seq),
+                highest: u32::from(seq),
+                ..Self::default()
+            };
         }
         let ahead = seq_distance(low(self.highest), seq);
         if ahead > 0 {
@@ -49,8 +54,7 @@ impl Reception {
     }
 
     fn jumped(&self, seq: u16) -> bool {
-        let ahead = seq_distance(low(self.highest), seq);
-        ahead > MAX_DROPOUT || ahead < -MAX_DROPOUT
+        !(-MAX_DROPOUT..=MAX_DROPOUT).contains(&seq_distance(low(self.highest), seq))
     }
 
     /// RFC 3550 A.8, in integers.
@@ -106,7 +110,7 @@ impl Reception {
         let ssrc = self.ssrc?;
         let (expected, lost) = self.since(self.reported);
         self.reported = self.mark();
-        let fraction = if expected == 0 { 0 } else { lost.saturating_mul(256) / expected };
+        let fraction = lost.saturating_mul(256).checked_div(expected).unwrap_or(0);
         Some(Block {
             ssrc,
             fraction_lost: u8::try_from(fraction).unwrap_or(u8::MAX),

@@ -150,7 +150,13 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 
 /// Writes our compound to the front of `out`: SR when we sent, else RR; at most one block; SDES CNAME.
 /// `None` when `out` is shorter than [`MAX_COMPOUND`] asks for.
-pub fn write(out: &mut [u8], ssrc: u32, sent: Option<&Sent>, block: Option<&Block>, cname: &str) -> Option<usize> {
+pub fn write(
+    out: &mut [u8],
+    ssrc: u32,
+    sent: Option<&Sent>,
+    block: Option<&Block>,
+    cname: &str,
+) -> Option<usize> {
     let mut pen = Pen { out, at: 0 };
     let blocks = u8::from(block.is_some());
     let words = if sent.is_some() { 6 } else { 1 } + if blocks == 1 { 6 } else { 0 };
@@ -222,7 +228,15 @@ mod tests {
     use super::*;
 
     fn block() -> Block {
-        Block { ssrc: 42, fraction_lost: 25, lost: -3, highest_seq: 0x10005, jitter: 80, last_sr: 7, delay: 9 }
+        Block {
+            ssrc: 42,
+            fraction_lost: 25,
+            lost: -3,
+            highest_seq: 0x10005,
+            jitter: 80,
+            last_sr: 7,
+            delay: 9,
+        }
     }
 
     #[test]
@@ -271,8 +285,7 @@ mod tests {
     #[test]
     fn the_round_trip_leaves_out_the_partys_delay() {
         let sent_us = 5_000_000_000;
-        let report =
-            Block { last_sr: middle(ntp(sent_us)), delay: 65_536 / 2, ..Block::default() };
+        let report = Block { last_sr: middle(ntp(sent_us)), delay: 65_536 / 2, ..Block::default() };
         let trip = round_trip_ms(&report, sent_us + 540_000).unwrap();
         assert!((trip - 40.0).abs() < 0.1, "{trip}");
         assert_eq!(round_trip_ms(&Block::default(), sent_us), None);

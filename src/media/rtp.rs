@@ -140,7 +140,14 @@ mod tests {
         let header = read(&packet(&[1, 2, 3])).unwrap();
         assert_eq!(
             header,
-            Header { marker: true, payload_type: 8, seq: 65535, ts: 0xfffffff0, ssrc: 0xdeadbeef, payload: 12..15 }
+            Header {
+                marker: true,
+                payload_type: 8,
+                seq: 65535,
+                ts: 0xfffffff0,
+                ssrc: 0xdeadbeef,
+                payload: 12..15
+            }
         );
     }
 

@@ -372,7 +372,8 @@ impl Srtp {
         let mut source = self.sent.source(ssrc);
         // From 1, as libsrtp does, so that 0 can mean "none" in records.
         let index = source.rtcp.highest.saturating_add(1);
-        let word = u32::try_from(index).ok().filter(|_| index <= LAST_RTCP_INDEX).ok_or(Refused::Exhausted)?;
+        let word =
+            u32::try_from(index).ok().filter(|_| index <= LAST_RTCP_INDEX).ok_or(Refused::Exhausted)?;
         self.sent.rtcp.seal_rtcp(packet, ssrc, word | ENCRYPTED).ok_or(Refused::Malformed)?;
         source.rtcp.spend(index);
         self.sent.keep(source);
@@ -461,4 +462,378 @@ impl RtpHead {
 fn rtcp_ssrc(packet: &[u8]) -> Option<u32> {
     let ([first, _, _, _, a, b, c, d], _) = packet.split_first_chunk::<RTCP_CLEAR>()?;
     (first >> 6 == 2).then_some(u32::from_be_bytes([*a, *b, *c, *d]))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation,
+        reason = "tests"
+    )]
+    use super::*;
+
+    const SSRC: u32 = 0xcafe_babe;
+
+    /// What one end and the other get of one handshake.
+    fn pair(profile: Profile) -> (Srtp, Srtp) {
+        let material: Vec<u8> = (0..profile.keying_material_len()).map(|n| n as u8 ^ 0x5a).collect();
+        let client = profile.split(&material, true).unwrap();
+        let server = profile.split(&material, false).unwrap();
+        assert_eq!((&client.local, &client.remote), (&server.remote, &server.local));
+        (Srtp::new(&client).unwrap(), Srtp::new(&server).unwrap())
+    }
+
+    fn rtp(seq: u16, ssrc: u32, payload: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0; 12];
+        crate::media::rtp::write(&mut packet, false, 8, seq, 160 * u32::from(seq), ssrc).unwrap();
+        packet.extend_from_slice(payload);
+        packet
+    }
+
+    fn rtcp(ssrc: u32) -> Vec<u8> {
+        [&[0x81, 200, 0, 5][..], &ssrc.to_be_bytes(), &[0xab; 16]].concat()
+    }
+
+    fn sealed(srtp: &mut Srtp, packet: &[u8]) -> Vec<u8> {
+        let mut buf = [packet, &[0; MAX_OVERHEAD]].concat();
+        let len = srtp.protect_rtp(&mut buf, packet.len()).unwrap();
+        buf.truncate(len);
+        buf
+    }
+
+    fn sealed_rtcp(srtp: &mut Srtp, packet: &[u8]) -> Vec<u8> {
+        let mut buf = [packet, &[0; MAX_OVERHEAD]].concat();
+        let len = srtp.protect_rtcp(&mut buf, packet.len()).unwrap();
+        buf.truncate(len);
+        buf
+    }
+
+    fn opened(srtp: &mut Srtp, packet: &[u8]) -> Result<Vec<u8>, Refused> {
+        let mut buf = packet.to_vec();
+        let len = srtp.unprotect_rtp(&mut buf)?;
+        buf.truncate(len);
+        Ok(buf)
+    }
+
+    fn opened_rtcp(srtp: &mut Srtp, packet: &[u8]) -> Result<Vec<u8>, Refused> {
+        let mut buf = packet.to_vec();
+        let len = srtp.unprotect_rtcp(&mut buf)?;
+        buf.truncate(len);
+        Ok(buf)
+    }
+
+    /// The reference packets of libsrtp's `srtp_validate` and `srtp_validate_gcm`.
+    #[test]
+    fn the_packets_of_libsrtp() {
+        for (profile, master, expected) in [
+            (
+                Profile::Aes128CmSha1_80,
+                "e1f97a0d3e018be0d64fa32c06de41390ec675ad498afeebb6960b3aabe6",
+                "4e55dc4ce79978d88ca4d215949d2402b78d6acc99ea179b8dbb",
+            ),
+            (
+                Profile::AeadAes128Gcm,
+                "000102030405060708090a0b0c0d0e0fa0a1a2a3a4a5a6a7a8a9aaab",
+                "c5002ede04cfdd2eb91159e0880aa06ed2976826f796b201df3131a127e8a392",
+            ),
+        ] {
+            let plain = hex::decode("800f1234decafbadcafebabeabababababababababababababababab").unwrap();
+            assert_eq!(hex::encode(&sealed(&mut mirror(profile, master), &plain)[12..]), expected);
+        }
+    }
+
+    /// The SRTCP packet of `srtp_validate`. (That of `srtp_validate_gcm` has no E bit.)
+    #[test]
+    fn the_control_packet_of_libsrtp() {
+        let master = "e1f97a0d3e018be0d64fa32c06de41390ec675ad498afeebb6960b3aabe6";
+        let mut here = mirror(Profile::Aes128CmSha1_80, master);
+        let plain = hex::decode("81c8000bcafebabeabababababababababababababababab").unwrap();
+        let packet = sealed_rtcp(&mut here, &plain);
+        assert_eq!(hex::encode(&packet[8..]), "7128035be487b9bdbef89041f977a5a880000001993e08cd54d6c1230798");
+        assert_eq!(opened_rtcp(&mut here, &packet).unwrap(), plain);
+    }
+
+    /// Both directions with one key.
+    fn mirror(profile: Profile, master: &str) -> Srtp {
+        let key = Secret::new(hex::decode(master).unwrap());
+        Srtp::new(&Keys { profile: profile.iana(), local: key.clone(), remote: key }).unwrap()
+    }
+
+    #[test]
+    fn keying_material_is_client_key_server_key_client_salt_server_salt() {
+        let material: Vec<u8> = (0..60).collect();
+        let keys = Profile::Aes128CmSha1_80.split(&material, true).unwrap();
+        assert_eq!(*keys.local.expose(), [&material[..16], &material[32..46]].concat());
+        assert_eq!(*keys.remote.expose(), [&material[16..32], &material[46..]].concat());
+        assert!(Profile::Aes128CmSha1_80.split(&material[1..], true).is_none());
+    }
+
+    #[test]
+    fn every_profile_carries_packets_both_ways() {
+        for profile in Profile::ALL {
+            let (mut here, mut there) = pair(profile);
+            for (from, to) in [(0, 1), (1, 0)] {
+                let ends = [&mut here, &mut there];
+                let [a, b] = ends;
+                let (from, to) = if from < to { (a, b) } else { (b, a) };
+                for payload in [&b""[..], b"x", &[7; 160]] {
+                    let plain = rtp(100 + payload.len() as u16, SSRC, payload);
+                    let packet = sealed(from, &plain);
+                    assert!(payload.len() < 2 || packet[12..][..payload.len()] != *payload);
+                    assert_eq!(opened(to, &packet).unwrap(), plain);
+                }
+                let packet = sealed_rtcp(from, &rtcp(SSRC));
+                assert_eq!(opened_rtcp(to, &packet).unwrap(), rtcp(SSRC));
+            }
+        }
+    }
+
+    #[test]
+    fn sources_and_extension_stay_readable_and_are_authentic() {
+        for profile in Profile::ALL {
+            let (mut here, mut there) = pair(profile);
+            let mut plain = rtp(1, SSRC, &[]);
+            plain[0] |= 0x11;
+            plain.extend_from_slice(&[1, 2, 3, 4, 0xbe, 0xde, 0, 1, 9, 9, 9, 9]);
+            plain.extend_from_slice(&[5; 20]);
+            let packet = sealed(&mut here, &plain);
+            assert_eq!(packet[..24], plain[..24]);
+            let mut forged = packet.clone();
+            forged[22] ^= 1;
+            assert_eq!(opened(&mut there, &forged), Err(Refused::Forged));
+            assert_eq!(opened(&mut there, &packet).unwrap(), plain);
+        }
+    }
+
+    #[test]
+    fn the_roll_over_is_followed_by_both_ends() {
+        for profile in Profile::ALL {
+            let (mut here, mut there) = pair(profile);
+            for step in 0..3_u32 * 8192 {
+                let seq = (65_500 + 8 * step) as u16;
+                let packet = sealed(&mut here, &rtp(seq, SSRC, b"sound"));
+                assert_eq!(opened(&mut there, &packet).unwrap(), rtp(seq, SSRC, b"sound"), "step {step}");
+            }
+            let expected = 65_500 + 8 * (3 * 8192 - 1);
+            assert_eq!(here.sent_index(SSRC), Some(expected));
+            assert_eq!(there.received(), Some((SSRC, expected)));
+        }
+    }
+
+    #[test]
+    fn a_packet_from_before_the_roll_over_may_come_behind_it() {
+        let (mut here, mut there) = pair(Profile::AeadAes128Gcm);
+        let packets: Vec<_> =
+            [65_534, 65_535, 0, 1].map(|seq| sealed(&mut here, &rtp(seq, SSRC, b"x"))).into_iter().collect();
+        for at in [0, 3, 1, 2] {
+            opened(&mut there, &packets[at]).unwrap();
+        }
+        assert_eq!(there.received(), Some((SSRC, 65_537)));
+    }
+
+    #[test]
+    fn a_packet_from_before_the_very_first_is_refused() {
+        let (mut here, mut there) = pair(Profile::AeadAes128Gcm);
+        opened(&mut there, &sealed(&mut here, &rtp(3, SSRC, b"x"))).unwrap();
+        let mut other = pair(Profile::AeadAes128Gcm).0;
+        let older = sealed(&mut other, &rtp(65_000, SSRC, b"x"));
+        assert_eq!(opened(&mut there, &older), Err(Refused::Replayed));
+    }
+
+    #[test]
+    fn an_index_guess_follows_rfc_3711_appendix_a() {
+        let at = |roc: u64, seq: u64| Window::spent_to(roc << 16 | seq);
+        for (window, seq, expected) in [
+            (Window::default(), 65_535, Some(65_535)),
+            (at(0, 10), 11, Some(11)),
+            (at(0, 10), 32_778, Some(32_778)),
+            (at(0, 10), 32_779, None),
+            (at(5, 10), 32_779, Some(4 << 16 | 32_779)),
+            (at(5, 40_000), 7_232, Some(5 << 16 | 7_232)),
+            (at(5, 40_000), 7_231, Some(6 << 16 | 7_231)),
+            (at(0xffff_ffff, 65_535), 0, None),
+        ] {
+            assert_eq!(window.guess(seq), expected, "{window:?} {seq}");
+        }
+    }
+
+    #[test]
+    fn a_packet_counts_once_and_a_very_late_one_never() {
+        for profile in Profile::ALL {
+            let (mut here, mut there) = pair(profile);
+            let packets: Vec<_> = (0..80).map(|seq| sealed(&mut here, &rtp(seq, SSRC, b"x"))).collect();
+            for at in [79, 70, 16, 78, 17] {
+                opened(&mut there, &packets[at]).unwrap();
+                assert_eq!(opened(&mut there, &packets[at]), Err(Refused::Replayed), "{at}");
+            }
+            assert_eq!(opened(&mut there, &packets[15]), Err(Refused::Replayed));
+            let control = sealed_rtcp(&mut here, &rtcp(SSRC));
+            opened_rtcp(&mut there, &control).unwrap();
+            assert_eq!(opened_rtcp(&mut there, &control), Err(Refused::Replayed));
+        }
+    }
+
+    #[test]
+    fn a_forged_packet_changes_nothing_whichever_octet_is_wrong() {
+        for profile in Profile::ALL {
+            let (mut here, mut there) = pair(profile);
+            opened(&mut there, &sealed(&mut here, &rtp(7, SSRC, b"x"))).unwrap();
+            let before = there.state();
+            let good = sealed(&mut here, &rtp(8, SSRC, b"sound"));
+            let control = sealed_rtcp(&mut here, &rtcp(SSRC));
+            for at in 0..good.len() {
+                let mut bad = good.clone();
+                bad[at] ^= 0x10;
+                assert!(opened(&mut there, &bad).is_err(), "octet {at}");
+            }
+            for at in 0..control.len() {
+                let mut bad = control.clone();
+                bad[at] ^= 0x10;
+                assert!(opened_rtcp(&mut there, &bad).is_err(), "control octet {at}");
+            }
+            for len in 0..good.len() {
+                assert!(opened(&mut there, &good[..len]).is_err(), "length {len}");
+                assert!(opened_rtcp(&mut there, &control[..len.min(control.len() - 1)]).is_err());
+            }
+            assert_eq!(there.state(), before);
+            opened(&mut there, &good).unwrap();
+            opened_rtcp(&mut there, &control).unwrap();
+        }
+    }
+
+    #[test]
+    fn control_packets_must_be_encrypted() {
+        let (mut here, mut there) = pair(Profile::AeadAes128Gcm);
+        let mut packet = sealed_rtcp(&mut here, &rtcp(SSRC));
+        let at = packet.len() - 4;
+        packet[at] &= 0x7f;
+        assert_eq!(opened_rtcp(&mut there, &packet), Err(Refused::Malformed));
+    }
+
+    #[test]
+    fn an_index_is_never_sent_twice() {
+        let (mut here, _) = pair(Profile::AeadAes256Gcm);
+        sealed(&mut here, &rtp(9, SSRC, b"one"));
+        let mut again = [&rtp(9, SSRC, b"two")[..], &[0; MAX_OVERHEAD]].concat();
+        assert_eq!(here.protect_rtp(&mut again, 15), Err(Refused::Replayed));
+    }
+
+    #[test]
+    fn a_buffer_without_room_and_what_is_no_packet_are_refused() {
+        let (mut here, _) = pair(Profile::AeadAes128Gcm);
+        let mut tight = [&rtp(9, SSRC, b"one")[..], &[0; 15]].concat();
+        assert_eq!(here.protect_rtp(&mut tight, 15), Err(Refused::NoRoom));
+        assert_eq!(here.protect_rtcp(&mut tight, 15), Err(Refused::NoRoom));
+        assert_eq!(here.protect_rtp(&mut [0; 64], 20), Err(Refused::Malformed));
+        assert_eq!(here.protect_rtcp(&mut [0x80; 64], 7), Err(Refused::Malformed));
+        assert_eq!(here.sent_index(SSRC), None);
+    }
+
+    #[test]
+    fn a_party_may_change_its_ssrc_and_only_a_few_are_remembered() {
+        let (mut here, mut there) = pair(Profile::AeadAes128Gcm);
+        let first = sealed(&mut here, &rtp(1, 0, b"x"));
+        opened(&mut there, &first).unwrap();
+        for ssrc in 1..=3 {
+            opened(&mut there, &sealed(&mut here, &rtp(ssrc as u16, ssrc, b"x"))).unwrap();
+            assert_eq!(there.received(), Some((ssrc, u64::from(ssrc))));
+        }
+        let mut fifth = [&rtp(1, 4, b"x")[..], &[0; MAX_OVERHEAD]].concat();
+        assert_eq!(here.protect_rtp(&mut fifth, 13), Err(Refused::Exhausted));
+        let mut other = pair(Profile::AeadAes128Gcm).0;
+        opened(&mut there, &sealed(&mut other, &rtp(1, 4, b"x"))).unwrap();
+        assert_eq!(there.state().received.len(), MAX_SOURCES);
+        assert!(there.received.find(0).is_none(), "the one silent for longest is forgotten");
+        assert_eq!(there.received(), Some((4, 1)));
+    }
+
+    #[test]
+    fn another_process_goes_on_from_the_record() {
+        for profile in Profile::ALL {
+            let (mut here, mut there) = pair(profile);
+            for step in 0..600_u32 {
+                let seq = (65_300 + step) as u16;
+                opened(&mut there, &sealed(&mut here, &rtp(seq, SSRC, b"x"))).unwrap();
+                opened(&mut here, &sealed(&mut there, &rtp(seq, 1, b"y"))).unwrap();
+            }
+            opened_rtcp(&mut there, &sealed_rtcp(&mut here, &rtcp(SSRC))).unwrap();
+            let text = serde_json::to_string(&here.state()).unwrap();
+            // The old process sends some more before it dies.
+            for step in 600..640_u32 {
+                opened(&mut there, &sealed(&mut here, &rtp((65_300 + step) as u16, SSRC, b"x"))).unwrap();
+            }
+            let late = sealed(&mut there, &rtp((65_300_u32 + 605) as u16, 1, b"y"));
+            let mut again = Srtp::restore(&serde_json::from_str(&text).unwrap()).unwrap();
+            again.jump(256);
+            let reached = again.sent_index(SSRC).unwrap();
+            assert_eq!(reached, 65_300 + 599 + 256);
+            let next = rtp((reached + 1) as u16, SSRC, b"go on");
+            assert_eq!(opened(&mut there, &sealed(&mut again, &next)).unwrap(), next);
+            assert_eq!(opened(&mut again, &late).unwrap(), rtp((65_300_u32 + 605) as u16, 1, b"y"));
+            assert_eq!(opened(&mut again, &late), Err(Refused::Replayed));
+            let control = sealed_rtcp(&mut again, &rtcp(SSRC));
+            assert_eq!(opened_rtcp(&mut there, &control).unwrap(), rtcp(SSRC));
+            assert_eq!(again.sent_rtcp_index(SSRC), 1 + 256 + 1);
+        }
+    }
+
+    #[test]
+    fn the_engines_record_of_a_port_is_enough_to_go_on() {
+        let (mut here, mut there) = pair(Profile::AeadAes256Gcm);
+        opened(&mut there, &sealed(&mut here, &rtp(65_535, SSRC, b"x"))).unwrap();
+        opened(&mut there, &sealed(&mut here, &rtp(2, SSRC, b"x"))).unwrap();
+        opened(&mut here, &sealed(&mut there, &rtp(40, 1, b"x"))).unwrap();
+        let progress = PortProgress {
+            port: crate::terms::PortId(1),
+            sent_index: here.sent_index(SSRC).unwrap(),
+            sent_ts: 0,
+            sent_rtcp_index: here.sent_rtcp_index(SSRC),
+            received: here.received(),
+            received_rtcp_index: here.received_rtcp_index(),
+            address: None,
+        };
+        let mut again = Srtp::restore(&SrtpState::resume(here.keys.clone(), SSRC, &progress)).unwrap();
+        again.jump(256);
+        let packet = rtp(2 + 256 + 1, SSRC, b"x");
+        assert_eq!(opened(&mut there, &sealed(&mut again, &packet)).unwrap(), packet);
+        opened(&mut again, &sealed(&mut there, &rtp(41, 1, b"x"))).unwrap();
+    }
+
+    #[test]
+    fn keys_of_the_wrong_length_make_nothing() {
+        let key = Secret::new(vec![0; 28]);
+        for (profile, fits) in [(7, true), (1, false), (8, false), (2, false)] {
+            let keys = Keys { profile, local: key.clone(), remote: key.clone() };
+            assert_eq!(Srtp::new(&keys).is_some(), fits, "profile {profile}");
+        }
+    }
+
+    #[test]
+    fn noise_never_opens() {
+        for profile in Profile::ALL {
+            let (_, mut there) = pair(profile);
+            let before = there.state();
+            let mut noise = 1_u64;
+            for _ in 0..2_000 {
+                let mut packet: Vec<u8> = (0..(noise >> 33) % 80)
+                    .map(|_| {
+                        noise = noise
+                            .wrapping_mul(6_364_136_223_846_793_005)
+                            .wrapping_add(1_442_695_040_888_963_407);
+                        (noise >> 56) as u8
+                    })
+                    .collect();
+                noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                if let Some(first) = packet.first_mut() {
+                    *first = 0x80 | *first & 0x3f;
+                }
+                assert!(there.unprotect_rtp(&mut packet.clone()).is_err());
+                assert!(there.unprotect_rtcp(&mut packet).is_err());
+            }
+            assert_eq!(there.state(), before);
+        }
+    }
 }

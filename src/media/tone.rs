@@ -132,7 +132,9 @@ mod tests {
 
     #[test]
     fn keys_have_their_two_frequencies() {
-        for (code, low, high) in [(1, 697.0, 1_209.0), (0, 941.0, 1_336.0), (11, 941.0, 1_477.0), (15, 941.0, 1_633.0)] {
+        for (code, low, high) in
+            [(1, 697.0, 1_209.0), (0, 941.0, 1_336.0), (11, 941.0, 1_477.0), (15, 941.0, 1_633.0)]
+        {
             let samples = key(code, 100).unwrap();
             assert!(strength(&samples, low) > 0.15 && strength(&samples, high) > 0.15, "{code}");
         }

@@ -53,7 +53,9 @@ impl Voice {
         }
         let gap = usize::try_from(GAP_MS * SAMPLES_PER_MS).unwrap_or(0);
         let mut sound = Vec::new();
-        for key in digits.chars().filter_map(code_of).take(MAX_DIGITS).filter_map(|code| tone::key(code, DIGIT_MS)) {
+        for key in
+            digits.chars().filter_map(code_of).take(MAX_DIGITS).filter_map(|code| tone::key(code, DIGIT_MS))
+        {
             sound.extend(key);
             sound.resize(sound.len() + gap, 0);
         }

@@ -76,6 +76,8 @@ impl Watch {
         self.sound_us = now_us;
         self.sign_us = now_us;
         self.announced = false;
+        self.refused = 0;
+        self.stray = 0;
     }
 
     /// A valid packet of sound came; `comfort` announces silence.

@@ -18,6 +18,8 @@ use crate::terms::MonoMs;
 pub const FIRST_PAUSE_MS: u64 = 200;
 /// The longest pause, milliseconds.
 pub const LONGEST_PAUSE_MS: u64 = 30_000;
+/// The longest pause between two letters while the core is down: soon after it is back all of them flow.
+pub const LONGEST_QUIET_MS: u64 = 5_000;
 /// Letters in flight at a time.
 pub const MAX_IN_FLIGHT: usize = 8;
 /// Letters that the schedule holds; the store keeps the others.
@@ -48,9 +50,10 @@ impl Outcome {
         }
     }
 
-    /// Whether a status comes from the core itself, whatever it thinks of the letter.
+    /// Whether a status comes from the core itself, whatever it thinks of the letter; 502 to 504 come from
+    /// something that stands before it.
     pub fn shows_life(status: u16) -> bool {
-        (200..500).contains(&status)
+        !(502..=504).contains(&status)
     }
 }
 
@@ -146,7 +149,7 @@ impl Schedule {
         let Some(name) = self.lane_of.get(&letter).cloned() else { return };
         self.failures = if alive { 0 } else { self.failures.saturating_add(1) };
         self.quiet_until_ms = match self.failures.checked_sub(DOWN_AFTER) {
-            Some(beyond) => now_ms.saturating_add(pause_ms(beyond, random)),
+            Some(beyond) => now_ms.saturating_add(pause_ms(beyond, random).min(LONGEST_QUIET_MS)),
             None => 0,
         };
         let Some(lane) = self.lanes.get_mut(&name).filter(|lane| lane.in_flight) else { return };
@@ -230,7 +233,8 @@ mod tests {
             schedule.ended(letter, Outcome::Failed, false, 0, 0);
         }
         assert!(schedule.is_down());
-        let quiet_ms = pause_ms(u32::try_from(MAX_IN_FLIGHT).unwrap() - DOWN_AFTER, 0);
+        let beyond = u32::try_from(MAX_IN_FLIGHT).unwrap() - DOWN_AFTER;
+        let quiet_ms = pause_ms(beyond, 0).min(LONGEST_QUIET_MS);
         assert_eq!((schedule.poll(quiet_ms - 1), schedule.next_timeout()), (None, Some(quiet_ms)));
         let probe = schedule.poll(quiet_ms).unwrap();
         assert_eq!((schedule.poll(60_000), schedule.next_timeout()), (None, None));

@@ -166,3 +166,54 @@ impl Cdrs {
         self.open.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    use super::*;
+    use crate::report::testing::{Told, call};
+
+    #[test]
+    fn each_call_that_ends_has_one_record_with_its_whole_story() {
+        let mut told = Told::new();
+        told.arrives(1);
+        told.at(1, What::Queued { queue: "orders".into(), priority: 0 });
+        told.at(1, What::Assigned { queue: "orders".into(), operator: "boris".into() });
+        told.card(1, "boris");
+        told.arrives(2);
+        told.answered(1, "anna", 12_000);
+        let answered_at = told.now;
+        told.answered(1, "eva", 99_000);
+        told.ends(1, CallResult::Answered, 30_000);
+        told.ends(1, CallResult::Answered, 30_000);
+        told.arrives(3);
+        told.ends(2, CallResult::Abandoned, 0);
+        let mut cdrs = Cdrs::default();
+        let done: Vec<Cdr> = told.facts.iter().filter_map(|fact| cdrs.fold(fact)).collect();
+        assert_eq!(done.iter().map(|cdr| cdr.call).collect::<Vec<_>>(), [call(1), call(2)]);
+        let first = &done[0];
+        assert_eq!(
+            (first.operator.clone(), first.queue.clone()),
+            (Some("eva".into()), Some("orders".into()))
+        );
+        assert_eq!(
+            (first.answered_at, first.talk_ms, first.result),
+            (Some(answered_at), 30_000, CallResult::Answered)
+        );
+        assert_eq!(first.card, Some(CardId(call(1).0)));
+        assert_eq!((done[1].answered_at, done[1].result), (None, CallResult::Abandoned));
+        let lost = cdrs.close_lost(told.now);
+        assert_eq!((lost.len(), lost[0].call, lost[0].result), (1, call(3), CallResult::Lost));
+        assert_eq!((cdrs.open(), cdrs.close_lost(told.now).len()), (0, 0));
+    }
+
+    #[test]
+    fn a_successor_goes_on_with_the_open_records() {
+        let mut told = Told::new();
+        told.arrives(1);
+        let open = Cdr::begin(&told.facts[0]).unwrap();
+        let mut next = Cdrs::resume([open]);
+        told.ends(1, CallResult::Overflow, 0);
+        assert_eq!(next.fold(&told.facts[1]).unwrap().result, CallResult::Overflow);
+    }
+}

@@ -291,3 +291,184 @@ fn card_draft(kind: &'static str, id: CardId, board: &Board) -> Vec<Draft> {
     }
     vec![draft]
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation,
+        reason = "tests"
+    )]
+    use super::*;
+    use crate::fact::{OperatorState, ToneKind};
+    use crate::report::testing::{Told, call, operator};
+    use crate::terms::LegId;
+
+    fn viewer(name: &'static str, sees_all: bool) -> Viewer {
+        Viewer { name: name.into(), sees_all }
+    }
+
+    /// Tells the log about the newest fact.
+    fn push(log: &mut EventLog, told: &Told) -> Vec<Arc<Event>> {
+        log.push(told.facts.last().unwrap(), &told.board)
+    }
+
+    fn json(event: &Event) -> Value {
+        serde_json::from_str(&event.json).unwrap()
+    }
+
+    #[test]
+    fn each_fact_becomes_its_events() {
+        let queue = || "orders".into();
+        let table: [(What, &[&str]); 12] = [
+            (What::Queued { queue: queue(), priority: 0 }, &["call.queued", "queue.stats"]),
+            (What::Assigned { queue: queue(), operator: "anna".into() }, &["call.assigned"]),
+            (What::EarlyMedia { trunk: "gsm-1".into() }, &["call.early_media"]),
+            (What::Tone { tone: ToneKind::Busy, local: true }, &["tone"]),
+            (What::Held, &["call.held"]),
+            (What::Digit { leg: LegId(1) }, &[]),
+            (What::MediaSilent { leg: LegId(1), flow: Flow::In, cause: "muted".into() }, &["media.silent"]),
+            (What::TrunkUp { trunk: "gsm-1".into(), from: String::new() }, &["trunk.up"]),
+            (What::TrunkLoad { trunk: "gsm-1".into(), busy: 1 }, &["trunk.load"]),
+            (What::TrunkLoad { trunk: "gsm-1".into(), busy: 2 }, &["trunk.full"]),
+            (What::TrunkUp { trunk: "gone".into(), from: String::new() }, &[]),
+            (operator("anna", OperatorState::Available, None), &["operator.state", "queue.stats"]),
+        ];
+        let (mut told, mut log) = (Told::new(), EventLog::new());
+        told.arrives(1);
+        assert_eq!(push(&mut log, &told)[0].kind, "call.arrived");
+        for (what, kinds) in table {
+            told.at(1, what.clone());
+            let events = push(&mut log, &told);
+            assert_eq!(events.iter().map(|event| event.kind).collect::<Vec<_>>(), kinds, "{what:?}");
+        }
+    }
+
+    #[test]
+    fn an_event_carries_number_time_type_call_and_the_whole_object() {
+        let (mut told, mut log) = (Told::new(), EventLog::new());
+        told.arrives(1);
+        push(&mut log, &told);
+        told.at(1, What::Queued { queue: "orders".into(), priority: 0 });
+        let events = push(&mut log, &told);
+        let (first, second) = (json(&events[0]), json(&events[1]));
+        assert_eq!((first["seq"].as_u64(), second["seq"].as_u64()), (Some(2), Some(3)));
+        assert_eq!(first["at"], "2026-03-01T09:30:00.002Z");
+        assert_eq!(
+            (first["type"].as_str(), first["call"].clone()),
+            (Some("call.queued"), call(1).to_string().into())
+        );
+        assert_eq!(
+            (first["object"]["state"].as_str(), first["object"]["caller"].as_str()),
+            (Some("queued"), Some("+380671234567"))
+        );
+        assert_eq!(second["queue"]["callers"][0]["place"], 1);
+        told.at(1, What::Tone { tone: ToneKind::Congestion, local: false });
+        let tone = json(&push(&mut log, &told)[0]);
+        assert_eq!((tone["kind"].as_str(), tone["local"].as_bool()), (Some("congestion"), Some(false)));
+    }
+
+    #[test]
+    fn a_call_is_shown_to_those_who_take_part_and_to_supervisors() {
+        let (mut told, mut log) = (Told::new(), EventLog::new());
+        told.arrives(1);
+        let arrived = push(&mut log, &told);
+        told.at(1, What::Assigned { queue: "orders".into(), operator: "anna".into() });
+        let assigned = push(&mut log, &told);
+        told.at(
+            1,
+            What::Unassigned { queue: "orders".into(), operator: "anna".into(), why: "no_answer".into() },
+        );
+        let unassigned = push(&mut log, &told);
+        let sees = |name, events: &[Arc<Event>]| viewer(name, false).is_in(&events[0].audience);
+        assert_eq!(
+            (sees("anna", &arrived), sees("anna", &assigned), sees("anna", &unassigned)),
+            (false, true, true)
+        );
+        assert!(!sees("boris", &unassigned) && viewer("eva", true).is_in(&arrived[0].audience));
+    }
+
+    #[test]
+    fn a_card_that_moves_tells_both_desks_and_brings_the_customer_along() {
+        let (mut told, mut log) = (Told::new(), EventLog::new());
+        told.arrives(1);
+        told.card(1, "anna");
+        let opened = push(&mut log, &told);
+        assert_eq!(
+            (opened[0].kind, json(&opened[0])["card"]["state"].as_str()),
+            ("card.opened", Some("draft"))
+        );
+        let card = CardId(call(1).0);
+        told.at(1, What::CardCustomer { card, customer: r#"{"name":"Olena"}"#.into() });
+        assert_eq!(json(&push(&mut log, &told)[0])["customer"]["name"], "Olena");
+        told.at(1, What::CardMoved { card, operator: "boris".into() });
+        let moved = push(&mut log, &told);
+        assert!(
+            viewer("anna", false).is_in(&moved[0].audience)
+                && viewer("boris", false).is_in(&moved[0].audience)
+        );
+        assert_eq!(json(&moved[0])["customer"]["name"], "Olena");
+        told.at(1, What::CardUpdated { card, fields: [("when".to_owned(), "now".to_owned())].into() });
+        let updated = json(&push(&mut log, &told)[0]);
+        assert!(updated.get("customer").is_none() && updated["card"].get("customer").is_none());
+        assert_eq!(updated["card"]["fields"]["when"], "now");
+    }
+
+    #[test]
+    fn a_transferred_call_says_so_before_it_ends() {
+        let (mut told, mut log) = (Told::new(), EventLog::new());
+        told.arrives(1);
+        told.ends(1, CallResult::Transferred, 5_000);
+        let events = push(&mut log, &told);
+        assert_eq!(
+            events.iter().map(|event| event.kind).collect::<Vec<_>>(),
+            ["call.transferred", "call.ended"]
+        );
+        assert_eq!(json(&events[1])["object"]["result"], "transferred");
+    }
+
+    #[test]
+    fn the_last_ten_thousand_can_be_asked_for_again_and_others_reset() {
+        let (mut told, mut log) = (Told::new(), EventLog::new());
+        assert_eq!(log.since(0), Since::Events(vec![]));
+        assert_eq!(log.since(1), Since::Reset, "another epoch's number");
+        told.arrives(1);
+        let fact = told.facts.last().unwrap().clone();
+        for _ in 0..MAX_EVENTS + 10 {
+            log.push(&fact, &told.board);
+        }
+        let last = log.last();
+        let Since::Events(events) = log.since(last - 3) else { panic!("reset") };
+        assert_eq!(events.iter().map(|event| event.seq).collect::<Vec<_>>(), [last - 2, last - 1, last]);
+        assert!(matches!(log.since(10), Since::Events(events) if events.len() == MAX_EVENTS));
+        assert_eq!(log.since(9), Since::Reset);
+    }
+
+    #[test]
+    fn a_snapshot_shows_an_operator_his_own_and_a_supervisor_everything() {
+        let mut told = Told::new();
+        told.at(0, operator("anna", OperatorState::Available, None));
+        for (n, name) in [(1, "anna"), (2, "boris")] {
+            told.arrives(n);
+            told.at(n, What::Assigned { queue: "orders".into(), operator: name.into() });
+            told.card(n, name);
+        }
+        let of = |name, all| -> Value {
+            serde_json::from_str(&snapshot(&told.board, &viewer(name, all), 7, told.now)).unwrap()
+        };
+        let (anna, eva) = (of("anna", false), of("eva", true));
+        let lengths = |value: &Value| {
+            ["calls", "cards", "operators", "queues", "trunks"]
+                .map(|key| value["snapshot"][key].as_array().unwrap().len())
+        };
+        assert_eq!((lengths(&anna), lengths(&eva)), ([1, 1, 1, 1, 1], [2, 2, 1, 1, 1]));
+        assert_eq!((anna["type"].as_str(), anna["seq"].as_u64()), (Some("reset"), Some(7)));
+        assert_eq!(
+            (anna["snapshot"]["me"]["name"].as_str(), eva["snapshot"]["me"].is_null()),
+            (Some("anna"), true)
+        );
+        assert_eq!(anna["snapshot"]["me"]["skills"][0], "english");
+        assert_eq!(anna["snapshot"]["node"]["role"], "single");
+    }
+}

@@ -8,6 +8,8 @@ pub mod cdr;
 pub mod event;
 pub mod line;
 pub mod shape;
+#[cfg(test)]
+mod testing;
 mod today;
 
 pub use board::{Board, DayOf, QueueKnown, Roster, TrunkKnown};

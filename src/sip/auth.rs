@@ -45,18 +45,27 @@ impl Sip {
     /// Checks the credentials of a request.
     pub(crate) fn login(&mut self, request: &Request, path: &Path, now: Now) -> Login {
         let headers = &request.headers;
-        let all = headers.credentials(&Name::Authorization).chain(headers.credentials(&Name::ProxyAuthorization));
-        let Some(credentials) = self.authenticator.ours(all) else { return Login::Challenge { stale: false } };
+        let all =
+            headers.credentials(&Name::Authorization).chain(headers.credentials(&Name::ProxyAuthorization));
+        let Some(credentials) = self.authenticator.ours(all) else {
+            return Login::Challenge { stale: false };
+        };
         let user = credentials.text("username").unwrap_or_default();
         let (who, keys) = match self.trunks.of_user(&user) {
             Some(account) => match &account.kind {
-                TrunkKind::Gateway { ha1, .. } => (Some(Party::Trunk(account.name.clone())), vec![ha1.clone()]),
+                TrunkKind::Gateway { ha1, .. } => {
+                    (Some(Party::Trunk(account.name.clone())), vec![ha1.clone()])
+                }
                 TrunkKind::Peer { .. } => (None, Vec::new()),
             },
-            None => self.registrar.keys_of(&user).map_or((None, Vec::new()), |(name, keys)| (Some(Party::Operator(name)), keys)),
+            None => self
+                .registrar
+                .keys_of(&user)
+                .map_or((None, Vec::new()), |(name, keys)| (Some(Party::Operator(name)), keys)),
         };
         let source = source_of(path);
-        let shown = Shown { method: &request.method, uri: &request.uri, source: &source, wall_ms: now.wall_ms };
+        let shown =
+            Shown { method: &request.method, uri: &request.uri, source: &source, wall_ms: now.wall_ms };
         let mut verdict = self.authenticator.verify(&credentials, keys.first(), &shown);
         for key in keys.iter().skip(1) {
             if verdict == Verdict::Wrong {
@@ -76,8 +85,16 @@ impl Sip {
         }
     }
 
-    fn count_nonce(&mut self, credentials: &Credentials, nc: Option<u32>, who: Party, user: String, now: Now) -> Login {
-        let nonce = credentials.text("nonce").unwrap_or_default();
+    fn count_nonce(
+        &mut self,
+        credentials: &Credentials,
+        nc: Option<u32>,
+        who: Party,
+        user: String,
+        now: Now,
+    ) -> Login {
+        // Two phones behind one address may be given the same nonce in the same millisecond.
+        let nonce = format!("{}.{user}", credentials.text("nonce").unwrap_or_default());
         let good_until = now.wall_ms.saturating_add(NONCE_LIFE_MS);
         match nc {
             Some(nc) if !self.registrar.count(&nonce, nc, good_until) => Login::Challenge { stale: true },

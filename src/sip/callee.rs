@@ -30,7 +30,15 @@ const IDENTITIES: [&str; 6] =
 
 impl Sip {
     /// A call comes in from a party that is known.
-    pub(crate) fn invited(&mut self, request: &Request, key: String, path: Path, party: Party, instance: String, now: Now) {
+    pub(crate) fn invited(
+        &mut self,
+        request: &Request,
+        key: String,
+        path: Path,
+        party: Party,
+        instance: String,
+        now: Now,
+    ) {
         let id = self.new_leg();
         let tag = self.wire.new_tag(id);
         let Some(dialog) = Dialog::incoming(request, tag) else {
@@ -41,7 +49,8 @@ impl Sip {
         leg.remote_sdp = request.body.clone();
         // RFC 3261 section 13.3.1.1: at once, so that the INVITE is not sent again.
         self.wire.answer_plainly(&leg, server, 100, now);
-        self.legs.insert(id, leg);
+        self.legs.insert(leg);
+        self.follow_route(id);
         let headers = &request.headers;
         let identities = identities(headers);
         let display = identities.iter().find(|one| one.header == "From").map(|one| one.display.clone());
@@ -49,7 +58,11 @@ impl Sip {
             leg: id,
             from: party,
             path,
-            to_user: Uri::read(&request.uri).ok().and_then(|uri| uri.user_text()).map(cut).unwrap_or_default(),
+            to_user: Uri::read(&request.uri)
+                .ok()
+                .and_then(|uri| uri.user_text())
+                .map(cut)
+                .unwrap_or_default(),
             dialled: headers.to().ok().and_then(|to| to.uri.user_text()).map(cut).unwrap_or_default(),
             display: display.unwrap_or_default(),
             private: is_private(headers),
@@ -60,7 +73,7 @@ impl Sip {
 
     /// 180, or 183 with sound.
     pub(crate) fn ring(&mut self, id: LegId, sdp: &Bytes, now: Now) {
-        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(leg) = self.legs.get_mut(id) else { return };
         let Stage::Invited { server } = leg.stage else { return };
         let code = if sdp.is_empty() { 180 } else { 183 };
         let Some(mut response) = self.wire.response(leg, server, code) else { return };
@@ -76,7 +89,7 @@ impl Sip {
 
     /// 200.
     pub(crate) fn answer_call(&mut self, id: LegId, sdp: &Bytes, now: Now) {
-        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(leg) = self.legs.get_mut(id) else { return };
         let Stage::Invited { server } = leg.stage else { return };
         let kept = self.wire.tx.incoming(server).map(|incoming| incoming.request.clone());
         let Some(request) = kept.as_ref().and_then(reread) else { return };
@@ -92,7 +105,7 @@ impl Sip {
 
     /// A final refusal.
     pub(crate) fn reject(&mut self, id: LegId, code: u16, why: Cause, by_peer: bool, now: Now) {
-        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(leg) = self.legs.get_mut(id) else { return };
         let Stage::Invited { server } = leg.stage else { return };
         let code = if (300..700).contains(&code) { code } else { 480 };
         if let Some(mut response) = self.wire.response(leg, server, code) {
@@ -106,7 +119,7 @@ impl Sip {
 
     /// The call centre ends a leg, whatever its state.
     pub(crate) fn hang_up(&mut self, id: LegId, why: Cause, now: Now) {
-        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(leg) = self.legs.get_mut(id) else { return };
         if leg.over {
             return;
         }
@@ -129,7 +142,7 @@ impl Sip {
 
     /// The ACK to a 200 of ours came.
     pub(crate) fn acknowledged(&mut self, id: LegId, number: u32, body: &Bytes, now: Now) {
-        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(leg) = self.legs.get_mut(id) else { return };
         if leg.unacked.as_ref().is_none_or(|unacked| unacked.cseq != number) {
             return;
         }
@@ -152,7 +165,7 @@ impl Sip {
 
     /// Our 200 is sent again (RFC 3261 section 13.3.1.4: over any transport).
     pub(crate) fn repeat_200(&mut self, id: LegId, now: Now) {
-        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(leg) = self.legs.get_mut(id) else { return };
         let way = leg.way();
         let Some(unacked) = &mut leg.unacked else { return };
         unacked.wait_ms = unacked.wait_ms.saturating_mul(2).min(T2_MS);
@@ -165,7 +178,7 @@ impl Sip {
 
     /// The ACK never came: RFC 3261 sections 13.3.1.4 and 14.2 end the call.
     pub(crate) fn never_acknowledged(&mut self, id: LegId, now: Now) {
-        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(leg) = self.legs.get_mut(id) else { return };
         leg.unacked = None;
         self.wire.disarm(leg, &[LegTimer::Repeat]);
         let mut why = cause::cause(102, 408);
@@ -200,7 +213,9 @@ fn identities(headers: &Headers) -> Vec<Identity> {
 /// RFC 3323 and RFC 3325: the caller wants not to be shown.
 fn is_private(headers: &Headers) -> bool {
     let asked = headers.all(&Name::Privacy).any(|value| {
-        value.split(|b| matches!(b, b';' | b',')).any(|one| !one.trim_ascii().is_empty() && !one.trim_ascii().eq_ignore_ascii_case(b"none"))
+        value
+            .split(|b| matches!(b, b';' | b','))
+            .any(|one| !one.trim_ascii().is_empty() && !one.trim_ascii().eq_ignore_ascii_case(b"none"))
     });
     let party = headers.all(&Name::RemotePartyId).any(|value| {
         let value = value.to_ascii_lowercase();
@@ -212,7 +227,9 @@ fn is_private(headers: &Headers) -> bool {
 
 /// Cut to what a desk can show, without what could reorder or hide it (B-15).
 fn cut(text: String) -> String {
-    let bad = |c: char| c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+    let bad = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    };
     text.chars().filter(|c| !bad(*c)).take(MAX_TEXT).collect()
 }
-

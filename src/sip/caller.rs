@@ -32,8 +32,20 @@ const MAX_FORKS: usize = 8;
 const MAX_RETRIES: u8 = 2;
 /// Names that an INVITE of ours sets itself; the call centre cannot.
 const OURS: [Name; 14] = [
-    Name::Via, Name::From, Name::To, Name::CallId, Name::CSeq, Name::Contact, Name::MaxForwards, Name::Route,
-    Name::RecordRoute, Name::ContentLength, Name::ContentType, Name::Supported, Name::Allow, Name::SessionExpires,
+    Name::Via,
+    Name::From,
+    Name::To,
+    Name::CallId,
+    Name::CSeq,
+    Name::Contact,
+    Name::MaxForwards,
+    Name::Route,
+    Name::RecordRoute,
+    Name::ContentLength,
+    Name::ContentType,
+    Name::Supported,
+    Name::Allow,
+    Name::SessionExpires,
 ];
 
 /// What the call centre asks for.
@@ -60,13 +72,15 @@ impl Sip {
     /// Begins a leg.
     pub(crate) fn invite(&mut self, wanted: Wanted, now: Now) {
         let id = wanted.leg;
-        if self.legs.len() >= self.wire.config.max_dialogs || self.wire.tx.len() >= self.wire.config.max_transactions {
+        if self.legs.len() >= self.wire.config.max_dialogs
+            || self.wire.tx.len() >= self.wire.config.max_transactions
+        {
             return self.cannot(id, 503, Way::Way, "too many calls");
         }
         let Some(place) = self.place(&wanted.to, &wanted.number) else {
             return self.cannot(id, 480, Way::Way, "not registered");
         };
-        if self.legs.contains_key(&id) {
+        if self.legs.get(id).is_some() {
             return;
         }
         self.next_leg = self.next_leg.max(id.0);
@@ -78,7 +92,7 @@ impl Sip {
         self.send_invite(&mut leg, invite, now);
         self.wire.arm(&mut leg, LegTimer::Ring, wanted.ring_ms.clamp(1_000, MAX_RING_MS), now);
         self.wire.arm(&mut leg, LegTimer::Silent, SILENT_MS, now);
-        self.legs.insert(id, leg);
+        self.legs.insert(leg);
     }
 
     fn cannot(&mut self, leg: LegId, code: u16, way: Way, words: &str) {
@@ -90,7 +104,8 @@ impl Sip {
         let domain = Host::read(&self.wire.config.domain).unwrap_or(Host::from(place.path.local().ip()));
         let mut local = if wanted.show.is_withheld() {
             // RFC 3323 section 4.1.
-            let mut nobody = NameAddr::new(Uri::sip(Some("anonymous"), Host::Name("anonymous.invalid".to_owned()), None));
+            let mut nobody =
+                NameAddr::new(Uri::sip(Some("anonymous"), Host::Name("anonymous.invalid".to_owned()), None));
             nobody.display = Some("Anonymous".to_owned());
             nobody
         } else {
@@ -163,7 +178,7 @@ impl Sip {
 
     /// What became of our INVITE.
     pub(crate) fn invite_heard(&mut self, id: LegId, client: u64, heard: Heard, now: Now) {
-        let Some(leg) = self.legs.get_mut(&id) else {
+        let Some(leg) = self.legs.get_mut(id) else {
             return self.late_answer(id, client, &heard, now);
         };
         let calling = matches!(leg.stage, Stage::Calling { client: current, .. } if current == client);
@@ -181,7 +196,7 @@ impl Sip {
     }
 
     fn progressed(&mut self, id: LegId, response: &Response, now: Now) {
-        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(leg) = self.legs.get_mut(id) else { return };
         self.wire.disarm(leg, &[LegTimer::Silent]);
         if let Stage::Calling { heard, .. } = &mut leg.stage {
             *heard = true;
@@ -205,10 +220,12 @@ impl Sip {
     }
 
     fn accepted(&mut self, id: LegId, response: &Response, now: Now) {
-        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(leg) = self.legs.get_mut(id) else { return };
         self.wire.disarm(leg, &[LegTimer::Silent, LegTimer::Ring, LegTimer::GiveUp]);
         leg.dialog.learn(&response.headers);
         leg.stage = Stage::Up;
+        self.follow_route(id);
+        let Some(leg) = self.legs.get_mut(id) else { return };
         let number = leg.dialog.invite_cseq;
         self.wire.ack(leg, number);
         if leg.over {
@@ -234,7 +251,7 @@ impl Sip {
         if response.code == 422 && self.ask_longer(id, client, response, now) {
             return;
         }
-        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(leg) = self.legs.get_mut(id) else { return };
         let why = cause::of_response(response);
         let way = cause::way_of(&response.headers, response.code);
         self.wire.fail(leg, response.code, why, way);
@@ -245,7 +262,7 @@ impl Sip {
     fn ask_longer(&mut self, id: LegId, client: u64, response: &Response, now: Now) -> bool {
         let kept = self.wire.tx.outgoing(client).map(|outgoing| outgoing.request.clone());
         let least = response.headers.min_se().ok().flatten();
-        let (Some(kept), Some(least), Some(leg)) = (kept, least, self.legs.get_mut(&id)) else { return false };
+        let (Some(kept), Some(least), Some(leg)) = (kept, least, self.legs.get_mut(id)) else { return false };
         let Some(old) = reread(&kept) else { return false };
         if leg.over || leg.retries >= MAX_RETRIES {
             return false;
@@ -254,8 +271,10 @@ impl Sip {
         leg.dialog.remote_tag.clear();
         let mut invite = self.wire.request(leg, Method::Invite);
         Refresh::ask(&mut invite.headers, least.max(self.wire.config.session_expires_s), &self.wire.config);
-        for header in old.headers.iter().filter(|header| !invite.headers.has(header.name()) && *header.name() != Name::Via) {
-            if *header.name() != Name::ContentLength {
+        let have = invite.headers.clone();
+        let made_anew = [Name::Via, Name::ContentLength];
+        for header in old.headers.iter() {
+            if !have.has(header.name()) && !made_anew.contains(header.name()) {
                 invite.headers.push_header(header.clone());
             }
         }
@@ -268,7 +287,7 @@ impl Sip {
 
     /// A 2xx after the first: repeated, or of another fork.
     fn another_200(&mut self, id: LegId, client: u64, response: &Response, now: Now) {
-        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(leg) = self.legs.get_mut(id) else { return };
         let Some(tag) = response.headers.to().ok().and_then(|to| to.tag().map(str::to_owned)) else { return };
         if tag == leg.dialog.remote_tag {
             let number = response.headers.cseq().map_or(0, |(number, _)| number);
@@ -301,7 +320,7 @@ impl Sip {
 
     /// The call centre gives the call up, or it has rung long enough.
     pub(crate) fn give_up(&mut self, id: LegId, code: u16, why: Cause, way: Way, now: Now) {
-        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(leg) = self.legs.get_mut(id) else { return };
         leg.why.get_or_insert_with(|| why.clone());
         self.wire.fail(leg, code, why, way);
         self.wire.disarm(leg, &[LegTimer::Ring, LegTimer::Silent]);
@@ -312,7 +331,7 @@ impl Sip {
 
     /// RFC 3261 section 9.1: CANCEL only after a provisional answer, and not for ever.
     fn cancel(&mut self, id: LegId, now: Now) {
-        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(leg) = self.legs.get_mut(id) else { return };
         if let Stage::Calling { client, cancelled, .. } = &mut leg.stage
             && !std::mem::replace(cancelled, true)
         {
@@ -335,7 +354,7 @@ impl Sip {
 
     /// The cancelled INVITE got no final answer.
     pub(crate) fn cancel_over(&mut self, id: LegId) {
-        let Some(leg) = self.legs.get(&id) else { return };
+        let Some(leg) = self.legs.get(id) else { return };
         if let Stage::Calling { client, .. } = leg.stage {
             self.wire.tx.abandon(client);
             self.remove(id);
@@ -348,7 +367,14 @@ fn no_reply() -> Cause {
 }
 
 /// A leg with nothing in it yet.
-pub(crate) fn new_leg(id: LegId, party: Party, instance: String, home: Path, dialog: Dialog, stage: Stage) -> Leg {
+pub(crate) fn new_leg(
+    id: LegId,
+    party: Party,
+    instance: String,
+    home: Path,
+    dialog: Dialog,
+    stage: Stage,
+) -> Leg {
     Leg {
         id,
         party,

@@ -34,7 +34,7 @@ pub(crate) fn q850_of(code: u16) -> u16 {
 /// SIP status for a cause that we give ourselves (RFC 3398 section 7.2.4.1).
 pub(crate) fn code_of(q850: u16) -> u16 {
     match q850 {
-        1 | 2 | 3 => 404,
+        1..=3 => 404,
         17 => 486,
         21 => 403,
         22 => 410,
@@ -85,7 +85,8 @@ pub(crate) fn of_headers(headers: &Headers, sip: u16, otherwise: u16) -> Cause {
         // `Reason: SIP;cause=408` says more than the method it travels in.
         any.and_then(|reason| reason.cause).filter(|code| *code >= 300).map_or(otherwise, q850_of)
     });
-    let words = said.map_or_else(|| words_of(number).to_owned(), |text| text.chars().take(MAX_WORDS).collect());
+    let words =
+        said.map_or_else(|| words_of(number).to_owned(), |text| text.chars().take(MAX_WORDS).collect());
     Cause { q850: number, sip, words }
 }
 
@@ -121,7 +122,15 @@ mod tests {
     #[test]
     fn a_person_says_busy_and_a_way_says_unavailable() {
         let none = Headers::default();
-        for (code, way) in [(486, Way::Person), (603, Way::Person), (404, Way::Person), (503, Way::Way), (408, Way::Way), (500, Way::Way), (403, Way::Way)] {
+        for (code, way) in [
+            (486, Way::Person),
+            (603, Way::Person),
+            (404, Way::Person),
+            (503, Way::Way),
+            (408, Way::Way),
+            (500, Way::Way),
+            (403, Way::Way),
+        ] {
             assert_eq!(way_of(&none, code), way, "{code}");
         }
         let mut full = Headers::default();

@@ -7,6 +7,8 @@
 //! Invariant: `over` is set with the one `Failed` or `Ended` that the call centre hears; what happens to
 //! the leg afterwards is between the peer and us.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -133,5 +135,53 @@ impl Leg {
     /// Whether it is answered and nobody has left.
     pub(crate) fn is_up(&self) -> bool {
         self.stage == Stage::Up && !self.over
+    }
+}
+
+/// All legs, and which of them changed since they were last written down.
+#[derive(Debug, Default)]
+pub(crate) struct Legs {
+    map: BTreeMap<LegId, Leg>,
+    dirty: BTreeSet<LegId>,
+}
+
+impl Legs {
+    /// How many.
+    pub(crate) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// To look at.
+    pub(crate) fn get(&self, id: LegId) -> Option<&Leg> {
+        self.map.get(&id)
+    }
+
+    /// To change.
+    pub(crate) fn get_mut(&mut self, id: LegId) -> Option<&mut Leg> {
+        let leg = self.map.get_mut(&id)?;
+        self.dirty.insert(id);
+        Some(leg)
+    }
+
+    /// Adds or puts back.
+    pub(crate) fn insert(&mut self, leg: Leg) {
+        self.dirty.insert(leg.id);
+        self.map.insert(leg.id, leg);
+    }
+
+    /// Takes away.
+    pub(crate) fn remove(&mut self, id: LegId) -> Option<Leg> {
+        self.dirty.insert(id);
+        self.map.remove(&id)
+    }
+
+    /// In the order of their ids.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Leg> {
+        self.map.values()
+    }
+
+    /// What changed since the last call.
+    pub(crate) fn take_dirty(&mut self) -> BTreeSet<LegId> {
+        std::mem::take(&mut self.dirty)
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use super::auth::Login;
 use super::header::{Contacts, NameAddr};
+use super::leg::Leg;
 use super::message::{Name, Request, Response};
 use super::registrar::Shown;
 use super::uri::Scheme;
@@ -49,9 +50,13 @@ impl Sip {
             Ok(wish) => wish,
             Err(response) => return self.send_stateless(request, &path, &response),
         };
-        let response = self.fulfil(request, &who, wish, now);
+        let (response, shown) = self.fulfil(request, &who, wish, now);
         let server = self.wire.tx.accept(request, key, path, None);
         self.wire.tx.answer(server, &response, None, now);
+        // Only when the phone knows that it is back: what waited for it.
+        for (instance, contact) in shown {
+            self.move_legs(&who, &instance, &contact, path, now);
+        }
     }
 
     fn wish(&self, request: &Request, who: &Party, path: Path) -> Result<Wish, Response> {
@@ -97,12 +102,23 @@ impl Sip {
         Ok(Wish::Set(devices))
     }
 
-    fn fulfil(&mut self, request: &Request, who: &Party, wish: Wish, now: Now) -> Response {
+    /// Does it; the answer, and instance and contact of the devices that are here now.
+    fn fulfil(
+        &mut self,
+        request: &Request,
+        who: &Party,
+        wish: Wish,
+        now: Now,
+    ) -> (Response, Vec<(String, String)>) {
+        let mut here = Vec::new();
         match wish {
             Wish::Query => {}
             Wish::RemoveAll => self.unregister(who, "removed"),
             Wish::Set(devices) => {
                 for shown in devices {
+                    if shown.expires_s > 0 {
+                        here.push((shown.instance.clone(), shown.contact.clone()));
+                    }
                     self.set_device(who, shown, now);
                 }
             }
@@ -116,7 +132,7 @@ impl Sip {
             }
             response.headers.push(Name::Contact, line);
         }
-        response
+        (response, here)
     }
 
     fn set_device(&mut self, who: &Party, shown: Shown, now: Now) {
@@ -126,29 +142,27 @@ impl Sip {
             }
             return;
         }
-        let (instance, contact, path, expires_s) =
-            (shown.instance.clone(), shown.contact.clone(), shown.path, shown.expires_s);
+        let (instance, path, expires_s) = (shown.instance.clone(), shown.path, shown.expires_s);
         let limit = self.wire.config.max_registrations_per_account;
         self.registrar.put(who, shown, limit, now);
-        self.wire.tell(Event::Registered { who: who.clone(), instance: instance.clone(), path, expires_s });
-        self.move_legs(who, &instance, &contact, path, now);
+        self.wire.tell(Event::Registered { who: who.clone(), instance, path, expires_s });
     }
 
     /// The phone is reached another way now: its legs follow, and what waited for it goes out.
     fn move_legs(&mut self, who: &Party, instance: &str, contact: &str, path: Path, now: Now) {
         let mut moved = BTreeSet::<LegId>::new();
-        for leg in self.legs.values_mut().filter(|leg| leg.party == *who && leg.instance == instance) {
-            if leg.home == path && !leg.lost {
-                continue;
-            }
+        let is_his =
+            |leg: &Leg| leg.party == *who && leg.instance == instance && (leg.home != path || leg.lost);
+        let his: Vec<LegId> = self.legs.iter().filter(|leg| is_his(leg)).map(|leg| leg.id).collect();
+        for id in his {
+            let Some(leg) = self.legs.get_mut(id) else { continue };
             if leg.home.flow().is_some() {
                 leg.dialog.move_to(contact);
             }
             leg.home = path;
             leg.lost = false;
             self.wire.extend_session(leg, now);
-            moved.insert(leg.id);
-            self.dirty.insert(leg.id);
+            moved.insert(id);
         }
         self.wire.tx.reroute(&moved, path);
     }

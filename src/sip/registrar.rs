@@ -154,7 +154,8 @@ impl Registrar {
     /// The gateway that registered from exactly this address.
     pub(crate) fn gateway_at(&self, path: &Path) -> Option<&Party> {
         let Path::Udp { remote, .. } = path else { return None };
-        let at = |binding: &Binding| matches!(binding.path, Path::Udp { remote: have, .. } if have == *remote);
+        let at =
+            |binding: &Binding| matches!(binding.path, Path::Udp { remote: have, .. } if have == *remote);
         self.bindings
             .iter()
             .find(|(who, devices)| matches!(who, Party::Trunk(_)) && devices.values().any(at))
@@ -173,7 +174,10 @@ impl Registrar {
     pub(crate) fn put(&mut self, who: &Party, shown: Shown, limit: usize, now: Now) {
         self.seen = self.seen.saturating_add(1);
         let full = self.of(who).count() >= limit && !self.of(who).any(|one| one.instance == shown.instance);
-        if full && let Some(oldest) = self.of(who).min_by_key(|one| (!one.lost, one.seen)).map(|one| one.instance.clone()) {
+        if full
+            && let Some(oldest) =
+                self.of(who).min_by_key(|one| (!one.lost, one.seen)).map(|one| one.instance.clone())
+        {
             self.remove(who, &oldest);
         }
         let binding = Binding {

@@ -19,8 +19,9 @@ impl Trunks {
     pub(crate) fn replace(&mut self, accounts: Vec<TrunkAccount>) -> Vec<TrunkName> {
         let old = std::mem::take(&mut self.by_name);
         self.by_name = accounts.into_iter().map(|account| (account.name.clone(), account)).collect();
-        let is_gateway = |name| {
-            matches!(self.by_name.get::<TrunkName>(name), Some(TrunkAccount { kind: TrunkKind::Gateway { .. }, .. }))
+        let is_gateway = |name: &TrunkName| match self.by_name.get(name).map(|account| &account.kind) {
+            Some(TrunkKind::Gateway { .. }) => true,
+            Some(TrunkKind::Peer { .. }) | None => false,
         };
         old.into_keys().filter(|name| !is_gateway(name)).collect()
     }
@@ -49,7 +50,8 @@ impl Trunks {
 
     /// Whether the trunk may speak from this address: an empty fence lets everybody in.
     pub(crate) fn lets(&self, name: &TrunkName, address: IpAddr) -> bool {
-        self.get(name).is_some_and(|account| account.accept_from.is_empty() || longest(account, address).is_some())
+        self.get(name)
+            .is_some_and(|account| account.accept_from.is_empty() || longest(account, address).is_some())
     }
 
     /// Whether it is a peer with this address among its own.
@@ -74,16 +76,28 @@ mod tests {
     fn peer(name: &str, nets: &[(&str, u8)]) -> TrunkAccount {
         let accept_from =
             nets.iter().map(|(net, bits)| Prefix { address: net.parse().unwrap(), bits: *bits }).collect();
-        TrunkAccount { name: name.into(), kind: TrunkKind::Peer { server: None }, accept_from, digest: Vec::new() }
+        TrunkAccount {
+            name: name.into(),
+            kind: TrunkKind::Peer { server: None },
+            accept_from,
+            digest: Vec::new(),
+        }
     }
 
     #[test]
     fn the_longest_prefix_names_the_peer() {
         let mut trunks = Trunks::default();
-        trunks.replace(vec![peer("wide", &[("192.0.2.0", 24)]), peer("narrow", &[("192.0.2.8", 30), ("2001:db8::", 32)])]);
-        for (address, name) in
-            [("192.0.2.9", Some("narrow")), ("192.0.2.77", Some("wide")), ("::ffff:192.0.2.77", Some("wide")), ("2001:db8::7", Some("narrow")), ("198.51.100.1", None)]
-        {
+        trunks.replace(vec![
+            peer("wide", &[("192.0.2.0", 24)]),
+            peer("narrow", &[("192.0.2.8", 30), ("2001:db8::", 32)]),
+        ]);
+        for (address, name) in [
+            ("192.0.2.9", Some("narrow")),
+            ("192.0.2.77", Some("wide")),
+            ("::ffff:192.0.2.77", Some("wide")),
+            ("2001:db8::7", Some("narrow")),
+            ("198.51.100.1", None),
+        ] {
             let found = trunks.peer_at(address.parse().unwrap()).map(|account| account.name.as_str());
             assert_eq!(found, name, "{address}");
         }

@@ -111,7 +111,10 @@ impl Wire {
         self.ask(leg, bye, Purpose::End, now);
         leg.unacked = None;
         leg.stage = Stage::Leaving;
-        self.disarm(leg, &[LegTimer::Repeat, LegTimer::Unacked, LegTimer::Refresh, LegTimer::Expire, LegTimer::Retry]);
+        self.disarm(
+            leg,
+            &[LegTimer::Repeat, LegTimer::Unacked, LegTimer::Refresh, LegTimer::Expire, LegTimer::Retry],
+        );
     }
 
     /// An answer to a request of the leg.

@@ -37,7 +37,7 @@ impl Sip {
         let tag = to.tag()?;
         let (id, _) = tag.split_once('.')?;
         let id = LegId(u64::from_str_radix(id, 16).ok()?);
-        let dialog = &self.legs.get(&id)?.dialog;
+        let dialog = &self.legs.get(id)?.dialog;
         let fits = dialog.local_tag == tag
             && Ok(dialog.call_id.as_str()) == headers.call_id()
             && dialog.remote_tag == from.tag().unwrap_or_default();
@@ -46,7 +46,7 @@ impl Sip {
 
     fn whose(&self, headers: &Headers, path: &Path) -> Whose {
         let Some(id) = self.named(headers) else { return Whose::Nobody };
-        let Some(leg) = self.legs.get(&id) else { return Whose::Nobody };
+        let Some(leg) = self.legs.get(id) else { return Whose::Nobody };
         let own = match path {
             Path::Udp { remote, .. } => {
                 leg.home.flow().is_none()
@@ -66,9 +66,25 @@ impl Sip {
     fn is_of_party(&self, party: &Party, path: &Path) -> bool {
         match party {
             Party::Trunk(name) => {
-                self.trunks.is_peer(name, path.remote().ip()) || self.registrar.gateway_at(path) == Some(party)
+                self.trunks.is_peer(name, path.remote().ip())
+                    || self.registrar.gateway_at(path) == Some(party)
             }
             Party::Operator(_) => false,
+        }
+    }
+
+    /// A peer with several addresses is sent to the one that its Contact or Record-Route names, as long as
+    /// that is one of its own: anything else would let it aim our packets at others.
+    pub(crate) fn follow_route(&mut self, id: LegId) {
+        let Some(leg) = self.legs.get_mut(id) else { return };
+        let Party::Trunk(name) = &leg.party else { return };
+        let Some(ip) = leg.dialog.next_hop().and_then(|hop| hop.host.ip().map(|ip| (ip, hop.port))) else {
+            return;
+        };
+        let own = self.trunks.is_peer(name, ip.0) && self.trunks.is_peer(name, leg.home.remote().ip());
+        if let (true, Path::Udp { local, .. }) = (own, leg.home) {
+            let remote = std::net::SocketAddr::new(ip.0, ip.1.unwrap_or(5060));
+            leg.home = Path::Udp { remote, local };
         }
     }
 
@@ -82,8 +98,13 @@ impl Sip {
             },
             Whose::Nobody => return self.refuse(request, &path, 481),
         };
-        let Some(leg) = self.legs.get_mut(&id) else { return };
-        if leg.home != path {
+        let Some(leg) = self.legs.get_mut(id) else { return };
+        // A peer's proxies speak from several addresses; what it says in Contact and Record-Route counts.
+        let is_peer = match &leg.party {
+            Party::Trunk(name) => self.trunks.is_peer(name, path.remote().ip()),
+            Party::Operator(_) => false,
+        };
+        if !is_peer && leg.home != path {
             leg.home = path;
             leg.lost = false;
         }
@@ -100,7 +121,7 @@ impl Sip {
     fn proved(&mut self, request: &Request, path: &Path, id: LegId, now: Now) -> Option<LegId> {
         match self.login(request, path, now) {
             Login::Proved { who, .. } => {
-                if self.legs.get(&id).is_some_and(|leg| leg.party == who) {
+                if self.legs.get(id).is_some_and(|leg| leg.party == who) {
                     return Some(id);
                 }
                 self.refuse(request, path, 481);
@@ -112,7 +133,7 @@ impl Sip {
     }
 
     fn act(&mut self, id: LegId, server: u64, request: &Request, now: Now) {
-        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(leg) = self.legs.get_mut(id) else { return };
         match request.method {
             Method::Bye => self.bye_came(id, server, request, now),
             Method::Invite | Method::Update => self.change_asked(id, server, request, now),
@@ -125,7 +146,9 @@ impl Sip {
                 self.wire.answer(leg, server, &response, now);
             }
             Method::Refer => self.wire.answer_plainly(leg, server, 603, now),
-            Method::Notify | Method::Subscribe | Method::Publish => self.wire.answer_plainly(leg, server, 489, now),
+            Method::Notify | Method::Subscribe | Method::Publish => {
+                self.wire.answer_plainly(leg, server, 489, now)
+            }
             Method::Prack | Method::Cancel => self.wire.answer_plainly(leg, server, 481, now),
             Method::Message | Method::Register => {
                 let Some(mut response) = self.wire.response(leg, server, 405) else { return };
@@ -138,7 +161,7 @@ impl Sip {
     }
 
     fn bye_came(&mut self, id: LegId, server: u64, request: &Request, now: Now) {
-        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(leg) = self.legs.get_mut(id) else { return };
         self.wire.answer_plainly(leg, server, 200, now);
         let why = cause::of_headers(&request.headers, 0, 16);
         match leg.stage {
@@ -155,7 +178,7 @@ impl Sip {
     }
 
     fn info_came(&mut self, id: LegId, server: u64, request: &Request, now: Now) {
-        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(leg) = self.legs.get_mut(id) else { return };
         let kind = request.headers.text(&Name::ContentType).unwrap_or_default();
         let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let code = match kind.as_str() {
@@ -197,7 +220,7 @@ impl Sip {
                     Heard::TimeOut => true,
                 };
                 // 481 to our BYE is as good as 200: the peer has no such call.
-                if over && self.legs.get(&leg).is_some_and(|leg| leg.stage == Stage::Leaving) {
+                if over && self.legs.get(leg).is_some_and(|leg| leg.stage == Stage::Leaving) {
                     self.remove(leg);
                 }
             }
@@ -207,7 +230,7 @@ impl Sip {
 
     /// A digit by INFO.
     pub(crate) fn send_digit(&mut self, id: LegId, digit: char, duration_ms: u32, now: Now) {
-        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(leg) = self.legs.get_mut(id) else { return };
         if !leg.is_up() || !is_digit(digit) {
             return;
         }

@@ -39,6 +39,7 @@ export function start(port = 0) {
     trunks: { 'gsm-1': { name: 'gsm-1', kind: 'gateway', state: 'up', registered_from: '127.0.0.1:5062', channels: 8, busy: 0, last_error: null, asr: 0.93, false_answers: 0 } },
   };
   const asked = [];
+  const answers = {};
   let seq = 0;
   let mute = false;
   let deaf = false;
@@ -91,14 +92,14 @@ export function start(port = 0) {
   const OFFER = ['v=0', 'o=- 1 1 IN IP4 127.0.0.1', 's=-', 't=0 0', 'a=ice-lite', 'a=group:BUNDLE 0', 'm=audio 9 UDP/TLS/RTP/SAVPF 8 126', 'c=IN IP4 127.0.0.1',
     'a=mid:0', 'a=rtcp-mux', 'a=sendrecv', 'a=ice-ufrag:mock', 'a=ice-pwd:mockmockmockmockmockmock', 'a=setup:actpass',
     `a=fingerprint:sha-256 ${Array(32).fill('AB').join(':')}`, 'a=candidate:1 1 udp 2130706431 127.0.0.1 9 typ host', 'a=rtpmap:8 PCMA/8000', 'a=rtpmap:126 telephone-event/8000', ''].join('\r\n');
-  function invite(user, call, from, auto) {
+  function invite(user, call, from, auto, offer = OFFER) {
     const phone = phones.get(user);
     if (!phone) return;
     const dialog = { phone, from, id: randomUUID(), tag: randomUUID().slice(0, 8), toTag: '', cseq: 1, call: call.id, user };
     phone.dialogs.set(dialog.id, dialog);
     request(dialog, 'INVITE', [
       ...(auto ? ['Call-Info: <sip:tandem.local>;answer-after=0'] : []), `X-Tandem-Call: ${call.id}`, `X-Tandem-Queue: ${call.queue ?? ''}`, 'Content-Type: application/sdp',
-    ], OFFER);
+    ], offer);
   }
   function heard(socket, user, text) {
     const message = parse(text);
@@ -109,7 +110,7 @@ export function start(port = 0) {
       if (!dialog || !/INVITE$/.test(message.headers.cseq) || status < 200) return;
       dialog.toTag = /tag=([^;,\s]+)/.exec(message.headers.to)?.[1] ?? '';
       request(dialog, 'ACK');
-      if (status === 200) answered(dialog);
+      if (status === 200) { answers[dialog.call] = message.body; answered(dialog); }
       else { phone.dialogs.delete(dialog.id); end(dialog.call, 'no_answer'); }
       return;
     }
@@ -160,7 +161,7 @@ export function start(port = 0) {
   };
   const outside = {
     /** Somebody calls the order line; the operator is assigned. */
-    call({ caller = '+380671234567', user = 'olena', known = true }) {
+    call({ caller = '+380671234567', user = 'olena', known = true, offer }) {
       const call = newCall({ caller, called: '+380441234567', line: '+380441234567' });
       const card = { id: randomUUID(), call: call.id, caller, operator: user, state: 'draft', fields: {}, order: null, created_at: ago(0) };
       world.cards[card.id] = card;
@@ -175,7 +176,7 @@ export function start(port = 0) {
       tellCall('call.assigned', call);
       tellOperator(user, { state: 'ringing', call: call.id });
       emit('card.opened', { card: { ...card }, customer: world.customers[card.id] });
-      invite(user, call, caller, world.operators[user].auto_answer);
+      invite(user, call, caller, world.operators[user].auto_answer, offer);
       return { call: call.id, card: card.id };
     },
     /** The caller hangs up. */
@@ -199,6 +200,8 @@ export function start(port = 0) {
     mute: ({ on }) => void (mute = on),
     accept({ card }) { emit('card.accepted', { card: { ...world.cards[card], state: 'accepted' } }); delete world.cards[card]; },
     asked: () => asked,
+    /** The desk's answer to an INVITE, once it has come. */
+    answer: ({ call }) => answers[call] ?? null,
     world: () => world,
     calm() { world.trunks['gsm-1'].state = 'up'; },
     /** A busy floor for the wallboard. */

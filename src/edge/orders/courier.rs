@@ -87,7 +87,15 @@ pub struct Courier {
     made: mpsc::Sender<Made>,
 }
 
-type Flight<'a> = BoxFuture<'a, (Waiting, Result<Reply, String>)>;
+type Flight<'a> = BoxFuture<'a, Landed>;
+
+/// What became of an attempt.
+struct Landed {
+    letter: i64,
+    outcome: Outcome,
+    /// The core itself answered.
+    alive: bool,
+}
 
 impl Courier {
     /// A courier to the configured core; `made` is told of orders' ids as long as it has room.
@@ -139,7 +147,7 @@ impl Courier {
             tokio::select! {
                 changed = shutdown.changed() => if changed.is_err() { return },
                 () = self.store.letters_posted() => round.posted = true,
-                Some((letter, reply)) = flights.next() => self.landed(&mut round, letter, reply).await,
+                Some(landed) = flights.next() => round.ended(&landed, getrandom::u32().unwrap_or(0), self.now_ms()),
                 () = tokio::time::sleep(pause) => round.posted |= pause >= LOOK_AGAIN,
             }
         }
@@ -149,17 +157,15 @@ impl Courier {
         (self.clock)().mono_ms
     }
 
-    async fn carry(&self, letter: Waiting) -> (Waiting, Result<Reply, String>) {
+    /// One attempt, noted in the store. Both happen in here: the flights share the store's one writing
+    /// connection, and one that holds it must go on being polled while another waits for it.
+    async fn carry(&self, letter: Waiting) -> Landed {
         let reply = match &self.core {
             Core::Embedded => {
                 Ok(core_http::accept(&self.store, &letter.path, &letter.key, letter.body.as_bytes()).await)
             }
             Core::Remote(remote) => remote.deliver(&letter).await,
         };
-        (letter, reply)
-    }
-
-    async fn landed(&self, round: &mut Round, letter: Waiting, reply: Result<Reply, String>) {
         let alive = reply.as_ref().is_ok_and(|reply| Outcome::shows_life(reply.status));
         let outcome = match self.note(&letter, &reply).await {
             Ok(outcome) => outcome,
@@ -169,8 +175,7 @@ impl Courier {
                 Outcome::Failed
             }
         };
-        let random = getrandom::u32().unwrap_or(0);
-        round.ended(letter.id, outcome, alive, random, self.now_ms());
+        Landed { letter: letter.id, outcome, alive }
     }
 
     async fn note(&self, letter: &Waiting, reply: &Result<Reply, String>) -> Result<Outcome, StoreError> {
@@ -269,12 +274,12 @@ impl Round {
         self.letters.get(&id).cloned()
     }
 
-    fn ended(&mut self, id: i64, outcome: Outcome, alive: bool, random: u32, now_ms: u64) {
-        self.schedule.ended(id, outcome, alive, random, now_ms);
-        match outcome {
+    fn ended(&mut self, landed: &Landed, random: u32, now_ms: u64) {
+        self.schedule.ended(landed.letter, landed.outcome, landed.alive, random, now_ms);
+        match landed.outcome {
             Outcome::Failed => {}
             Outcome::Delivered | Outcome::Refused => {
-                self.letters.remove(&id);
+                self.letters.remove(&landed.letter);
                 // The last one: look once more from the beginning.
                 self.posted |= self.schedule.is_empty();
             }

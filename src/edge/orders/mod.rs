@@ -6,4 +6,7 @@
 pub mod core_http;
 mod courier;
 
+#[cfg(test)]
+mod tests;
+
 pub use courier::{Clock, CoreConfig, CoreConfigError, Courier, Made};

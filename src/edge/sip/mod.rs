@@ -8,6 +8,8 @@ pub mod ws;
 
 use crate::edge::metrics::Metrics;
 
+pub use udp::Udp;
+
 /// Largest SIP message that is taken from any transport, bytes.
 pub const MESSAGE_MAX_BYTES: usize = 64 * 1024;
 

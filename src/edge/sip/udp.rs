@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::edge::driver::Handle;
 use crate::edge::metrics::Metrics;
@@ -79,8 +79,6 @@ impl Udp {
         let sent = socket.try_send_to(bytes, remote).is_ok();
         if sent {
             count(&self.metrics, "udp", "out", bytes);
-        } else {
-            self.metrics.sip_dropped("not_sent");
         }
         sent
     }
@@ -88,7 +86,7 @@ impl Udp {
     /// Receives until the task is dropped.
     pub async fn run(self: Arc<Self>, handle: Handle) {
         let mut readers = JoinSet::new();
-        let mut reading: BTreeMap<IpAddr, tokio::task::AbortHandle> = BTreeMap::new();
+        let mut reading: BTreeMap<IpAddr, AbortHandle> = BTreeMap::new();
         readers.spawn(Arc::clone(&self).read(Arc::clone(&self.base), None, handle.clone()));
         loop {
             self.follow_addresses();
@@ -105,7 +103,6 @@ impl Udp {
                     readers.spawn(Arc::clone(&self).read(Arc::clone(socket), Some(*address), handle.clone()))
                 });
             }
-            drop(own);
             while readers.try_join_next().is_some() {}
             tokio::time::sleep(ADDRESSES_EVERY).await;
         }
@@ -241,6 +238,7 @@ fn v6_addresses(text: &str) -> Vec<IpAddr> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
+    use crate::engine::desk::Answer;
 
     fn udp(address: &str) -> Arc<Udp> {
         Arc::new(Udp::bind(address.parse().unwrap(), Metrics::new().unwrap()).unwrap())
@@ -264,18 +262,17 @@ mod tests {
     #[tokio::test]
     async fn an_answer_leaves_from_the_address_that_was_asked() {
         let udp = udp("0.0.0.0:0");
-        let (handle, mut heard) = Handle::for_test_sip(8);
+        let store = crate::edge::web::testing::store().await;
+        let (handle, mut heard, _) = Handle::for_test(store.0, |_, _| Answer::Done);
         let running = tokio::spawn(Arc::clone(&udp).run(handle));
         let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         peer.connect(("127.0.0.1", udp.local().port())).await.unwrap();
         peer.send(b"\r\n\r\n").await.unwrap();
         peer.send(b"OPTIONS sip:x SIP/2.0\r\n\r\n").await.unwrap();
-        let Some(Input::Received { path: Path::Udp { remote, local }, bytes }) = heard.recv().await else {
-            panic!("a datagram was expected")
-        };
-        assert_eq!((local.ip(), remote), (IpAddr::V4(Ipv4Addr::LOCALHOST), peer.local_addr().unwrap()));
+        let Some(Input::Received { path, bytes }) = heard.recv().await else { panic!("a datagram was expected") };
+        assert_eq!((path.local().ip(), path.remote()), (IpAddr::V4(Ipv4Addr::LOCALHOST), peer.local_addr().unwrap()));
         assert!(bytes.starts_with(b"OPTIONS"));
-        assert!(udp.send(local, remote, b"SIP/2.0 200 OK\r\n\r\n"));
+        assert!(udp.send(path.local(), path.remote(), b"SIP/2.0 200 OK\r\n\r\n"));
         let mut answer = [0; 64];
         // The peer is connected: an answer from another address would never arrive.
         let length = tokio::time::timeout(Duration::from_secs(5), peer.recv(&mut answer)).await.unwrap().unwrap();

@@ -17,7 +17,6 @@ use crate::edge::driver::Handle;
 use crate::edge::metrics::Metrics;
 use crate::edge::sip::{MESSAGE_MAX_BYTES, count, is_keep_alive};
 use crate::sip::{Input, Path};
-use crate::terms::FlowId;
 
 /// Messages that may wait for one browser.
 const WAITING_MAX: usize = 64;
@@ -74,20 +73,16 @@ pub async fn carry(mut socket: WebSocket, line: Line, patience: Patience, handle
     let transport = if line.secure { "wss" } else { "ws" };
     let wire = Wire { path, transport, handle: &handle, metrics: &metrics };
     let closed = wire.run(&mut socket, outgoing, patience).await;
-    finish(&handle, flow);
+    handle.close_flow(flow);
+    if !handle.sip(Input::FlowClosed(flow)) {
+        tracing::warn!(%flow, "the engine's queue is full: it will notice a closed SIP socket only when it sends");
+    }
     if let Closed::Ours(code, words) = closed {
         let frame = CloseFrame { code, reason: words.into() };
         // The peer may be gone already: there is nobody to tell then.
         if timeout(SEND_WITHIN, socket.send(Message::Close(Some(frame)))).await.is_ok_and(|sent| sent.is_ok()) {
             tracing::debug!(%flow, words, "closed a SIP socket");
         }
-    }
-}
-
-fn finish(handle: &Handle, flow: FlowId) {
-    handle.close_flow(flow);
-    if !handle.sip(Input::FlowClosed(flow)) {
-        tracing::warn!(%flow, "the engine's queue is full: it will notice a closed SIP socket only when it sends");
     }
 }
 
@@ -121,7 +116,6 @@ impl Wire<'_> {
                 message = outgoing.recv() => {
                     // The driver lets go of a flow whose queue is full.
                     let Some(bytes) = message else { return Closed::Ours(close_code::POLICY, "too slow") };
-                    count(self.metrics, self.transport, "out", &bytes);
                     if let Err(closed) = send(socket, frame(bytes)).await { return closed }
                 }
                 _ = ping.tick() => {

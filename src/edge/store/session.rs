@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
 
 use super::{Account, Store, StoreError};
 use crate::terms::{Secret, WallMs};
@@ -81,6 +82,22 @@ impl Store {
             expires_at = renewed;
         }
         Ok(Some(Session { account: Account::from_row(&row)?, id, expires_at }))
+    }
+
+    /// Every session that lives and whose account may log in.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer.
+    pub async fn sessions(&self, now: WallMs) -> Result<Vec<Session>, StoreError> {
+        let sql = "SELECT token_hash, expires_at, name, role, queues, skills, disabled FROM sessions
+                   JOIN accounts ON accounts.name = sessions.account
+                   WHERE expires_at > ? AND disabled = 0 ORDER BY token_hash";
+        let rows = sqlx::query(sql).bind(now).fetch_all(&self.inner.reads).await?;
+        let session = |row: &SqliteRow| {
+            let (id, expires_at) = (row.try_get("token_hash")?, row.try_get("expires_at")?);
+            Ok(Session { id, account: Account::from_row(row)?, expires_at })
+        };
+        rows.iter().map(session).collect()
     }
 
     /// Logs a cookie out.

@@ -6,6 +6,7 @@
 //! of the disk.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,8 +19,8 @@ use super::{Store, StoreError, project, sqlite};
 use crate::fact::Fact;
 use crate::terms::Epoch;
 
-/// Batches that wait for the writer.
-pub const MAX_QUEUE: usize = 16_384;
+/// Batches that wait for the writer: more than an hour of a busy centre with disk and database dead.
+pub const MAX_QUEUE: usize = 200_000;
 /// Facts of one commit.
 const MAX_GROUP: usize = 2_000;
 /// A commit that takes longer goes to the journal: an operator waits for his card.
@@ -57,17 +58,38 @@ pub struct Writer {
     queue: mpsc::Sender<Vec<Fact>>,
     stored: watch::Receiver<Stored>,
     health: watch::Receiver<Health>,
+    gap: Arc<Gap>,
+}
+
+/// The facts that the queue had no room for.
+#[derive(Debug)]
+struct Gap {
+    /// The first of them, `u64::MAX` for none: what follows it is stored but never reported so, or an
+    /// order that was lost would be acknowledged.
+    first: AtomicU64,
+    lost: AtomicU64,
 }
 
 impl Writer {
-    /// Hands facts over; never waits.
-    ///
-    /// # Errors
-    /// Gives them back when [`MAX_QUEUE`] batches wait already: keep them and try again later.
-    pub fn append(&self, facts: Vec<Fact>) -> Result<(), Vec<Fact>> {
-        self.queue.try_send(facts).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(facts) | mpsc::error::TrySendError::Closed(facts) => facts,
-        })
+    /// Hands facts over; never waits. When [`MAX_QUEUE`] batches wait already they are lost and counted,
+    /// and nothing from the first of them on is reported as stored any more.
+    pub fn append(&self, facts: Vec<Fact>) {
+        let Some(first) = facts.first().map(|fact| fact.seq) else { return };
+        let count = u64::try_from(facts.len()).unwrap_or(u64::MAX);
+        if self.queue.try_send(facts).is_err() {
+            if self.gap.first.fetch_min(first, Ordering::Relaxed) == u64::MAX {
+                tracing::error!(
+                    first,
+                    "the store's queue is full: facts are lost, no order is acknowledged any more"
+                );
+            }
+            self.gap.lost.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    /// Facts that the queue had no room for.
+    pub fn lost(&self) -> u64 {
+        self.gap.lost.load(Ordering::Relaxed)
     }
 
     /// Batches that wait.
@@ -90,8 +112,10 @@ pub(super) fn open(store: Store) -> (Writer, impl Future<Output = ()> + Send + u
     let (queue, inbox) = mpsc::channel(MAX_QUEUE);
     let (stored, stored_seen) = watch::channel(Stored::default());
     let (health, health_seen) = watch::channel(Health::default());
-    let run = Run { store, connection: None, journal: None, journaling: false, stored, health };
-    (Writer { queue, stored: stored_seen, health: health_seen }, run.run(inbox))
+    let gap = Arc::new(Gap { first: AtomicU64::new(u64::MAX), lost: AtomicU64::new(0) });
+    let writer = Writer { queue, stored: stored_seen, health: health_seen, gap: Arc::clone(&gap) };
+    let run = Run { store, connection: None, journal: None, journaling: false, stored, health, gap };
+    (writer, run.run(inbox))
 }
 
 type SharedJournal = Arc<Mutex<Journal>>;
@@ -103,6 +127,7 @@ struct Run {
     journaling: bool,
     stored: watch::Sender<Stored>,
     health: watch::Sender<Health>,
+    gap: Arc<Gap>,
 }
 
 impl Run {
@@ -156,7 +181,9 @@ impl Run {
             self.recover().await;
         }
         self.health.send_if_modified(|health| std::mem::replace(&mut health.stuck, false));
-        self.stored.send_replace(newest);
+        if newest.seq < self.gap.first.load(Ordering::Relaxed) {
+            self.stored.send_replace(newest);
+        }
     }
 
     async fn commit(&mut self, facts: &[Fact]) -> Result<(), StoreError> {
@@ -238,7 +265,7 @@ impl Run {
 }
 
 async fn connect(store: &Store) -> Result<SqliteConnection, StoreError> {
-    let max_pages = store.inner.max_pages.load(std::sync::atomic::Ordering::Relaxed);
+    let max_pages = store.inner.max_pages.load(Ordering::Relaxed);
     sqlite::connect(&store.inner.path, max_pages).await
 }
 

@@ -60,9 +60,9 @@ pub async fn open(
     let cookie = token(&headers).unwrap_or_default().to_owned();
     let upgrade = upgrade.max_message_size(INCOMING_MAX_BYTES).max_frame_size(INCOMING_MAX_BYTES);
     Ok(upgrade.on_upgrade(move |mut socket| async move {
+        let viewer = who.viewer();
         // Subscribed before the snapshot is taken: nothing falls between the two.
         let events = web.handle.events();
-        let viewer = who.viewer();
         let mut feed = Feed { web: &web, viewer, session: who.session.id, cookie, last: 0 };
         if let Some((code, words)) = feed.run(&mut socket, events, wanted.after).await {
             let frame = CloseFrame { code, reason: words.into() };
@@ -148,7 +148,7 @@ impl Feed<'_> {
         send(socket, event.json.as_ref().into()).await
     }
 
-    async fn ping(&mut self, socket: &mut WebSocket, pings: u32) -> Result<(), Farewell> {
+    async fn ping(&self, socket: &mut WebSocket, pings: u32) -> Result<(), Farewell> {
         if self.web.has_parted(&self.session) {
             return Err(LOGGED_OUT);
         }
@@ -167,5 +167,108 @@ async fn send(socket: &mut WebSocket, text: Utf8Bytes) -> Result<(), Farewell> {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(None),
         Err(_) => Err(TOO_SLOW),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    use reqwest::Method;
+    use serde_json::Value;
+    use tokio::net::TcpStream;
+    use tokio_tungstenite::WebSocketStream;
+
+    use super::*;
+    use crate::edge::web::testing::{Site, closed, dialled_by, fact, next, refused};
+    use crate::fact::What;
+
+    async fn message(socket: &mut WebSocketStream<TcpStream>) -> Value {
+        loop {
+            let text = next(socket).await.unwrap().unwrap().into_text().unwrap();
+            let value: Value = serde_json::from_str(&text).unwrap();
+            if value["type"] != "ping" {
+                return value;
+            }
+        }
+    }
+
+    fn trunk_up() -> crate::fact::Fact {
+        let mut fact = fact(9, What::NodeStarted { name: "t".into(), version: "1".into() });
+        fact.call = None;
+        fact
+    }
+
+    #[tokio::test]
+    async fn a_feed_begins_with_a_snapshot_and_goes_on_where_a_reader_left() {
+        let site = Site::start().await;
+        let anna = site.cookie("anna").await;
+        let mut socket = site.socket("/api/v1/events", &[("cookie", &anna)]).await.unwrap();
+        let reset = message(&mut socket).await;
+        assert_eq!((&reset["type"], &reset["seq"]), (&"reset".into(), &0.into()));
+        site.handle.fold_for_test(&dialled_by(1, "anna"));
+        let event = message(&mut socket).await;
+        assert_eq!(event["type"], "call.arrived");
+        let seq = event["seq"].as_u64().unwrap();
+        drop(socket);
+        site.handle.fold_for_test(&dialled_by(2, "anna"));
+        let path = format!("/api/v1/events?after={seq}");
+        let mut socket = site.socket(&path, &[("cookie", &anna)]).await.unwrap();
+        let missed = message(&mut socket).await;
+        assert_eq!((&missed["type"], missed["seq"].as_u64().unwrap()), (&"call.arrived".into(), seq + 1));
+        let mut socket = site.socket("/api/v1/events?after=999999", &[("cookie", &anna)]).await.unwrap();
+        assert_eq!(message(&mut socket).await["type"], "reset");
+    }
+
+    #[tokio::test]
+    async fn an_operator_hears_of_his_own_calls_only_and_a_supervisor_of_all() {
+        let site = Site::start().await;
+        let (anna, vera) = (site.cookie("anna").await, site.cookie("vera").await);
+        let mut of_anna = site.socket("/api/v1/events", &[("cookie", &anna)]).await.unwrap();
+        let mut of_vera = site.socket("/api/v1/events", &[("cookie", &vera)]).await.unwrap();
+        assert_eq!(message(&mut of_anna).await["type"], "reset");
+        assert_eq!(message(&mut of_vera).await["type"], "reset");
+        site.handle.fold_for_test(&dialled_by(1, "boris"));
+        site.handle.fold_for_test(&trunk_up());
+        assert_eq!(message(&mut of_vera).await["type"], "call.arrived");
+        assert_eq!(message(&mut of_anna).await["type"], "node.role");
+    }
+
+    #[tokio::test]
+    async fn a_stranger_a_foreign_page_and_a_logged_out_desk_get_no_feed() {
+        let site = Site::start().await;
+        let anna = site.cookie("anna").await;
+        let path = "/api/v1/events";
+        assert_eq!(refused(site.socket(path, &[]).await), 401);
+        assert_eq!(refused(site.socket(path, &[("cookie", "tandem_session=x")]).await), 401);
+        for origin in ["http://evil.example", "null"] {
+            assert_eq!(refused(site.socket(path, &[("cookie", &anna), ("origin", origin)]).await), 403, "{origin}");
+        }
+        let mut socket = site.socket(path, &[("cookie", &anna)]).await.unwrap();
+        assert_eq!(message(&mut socket).await["type"], "reset");
+        site.ask(Method::DELETE, "/api/v1/session", &anna, "").await;
+        assert_eq!(closed(&mut socket).await, 1008);
+    }
+
+    #[tokio::test]
+    async fn a_reader_who_does_not_read_loses_his_socket_and_nobody_else_waits() {
+        let site = Site::start().await;
+        let anna = site.cookie("anna").await;
+        let stuck = site.socket("/api/v1/events", &[("cookie", &anna)]).await.unwrap();
+        let mut awake = site.socket("/api/v1/events", &[("cookie", &anna)]).await.unwrap();
+        assert_eq!(message(&mut awake).await["type"], "reset");
+        let places = || site.web.openings.open();
+        assert_eq!(places(), 2);
+        let mut heard = 0_u64;
+        for number in 0..40_000_u64 {
+            site.handle.fold_for_test(&trunk_up());
+            heard = message(&mut awake).await["seq"].as_u64().unwrap();
+            assert_eq!(heard, number + 1, "the reader who reads gets every event");
+            if number % 64 == 0 && places() < 2 {
+                break;
+            }
+        }
+        assert!(heard > 0);
+        assert_eq!(places(), 1, "the stuck reader's socket is still open after {heard} events");
+        drop(stuck);
     }
 }

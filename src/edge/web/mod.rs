@@ -17,7 +17,7 @@ mod serve;
 mod session;
 mod sip_ws;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod throttle;
 mod tls;
 mod who;
@@ -73,7 +73,7 @@ pub struct Settings {
     /// Sources that are locked only per account.
     pub never_ban: Vec<Prefix>,
     /// Keys the browsers' SIP passwords; the same on both nodes of a pair.
-    pub pair_secret: Secret<Vec<u8>>,
+    pub pair_secret: Secret<[u8; 32]>,
     /// Where days begin and end in questions about history.
     pub time_zone: jiff::tz::TimeZone,
     /// Where SIP is served over UDP, for `/readyz`; `None` leaves that check out.
@@ -84,7 +84,8 @@ pub struct Settings {
 #[derive(Clone)]
 pub struct Web(Arc<Parts>);
 
-struct Parts {
+/// What all clones of a [`Web`] share.
+pub struct Parts {
     handle: Handle,
     metrics: Metrics,
     settings: Settings,

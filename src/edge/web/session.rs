@@ -225,3 +225,94 @@ impl Web {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    use reqwest::Method;
+
+    use super::*;
+    use crate::edge::web::testing::{PASSWORD, Site};
+
+    fn login(name: &str, password: &str) -> String {
+        serde_json::json!({ "username": name, "password": password }).to_string()
+    }
+
+    #[tokio::test]
+    async fn a_log_in_gives_a_phone_and_a_log_out_takes_it_back() {
+        let site = Site::start().await;
+        let body = login("anna", PASSWORD);
+        let response = site.request(Method::POST, "/api/v1/session", "", &body).send().await.unwrap();
+        assert_eq!(response.status().as_u16(), 200);
+        let set = response.headers()["set-cookie"].to_str().unwrap().to_owned();
+        for part in ["HttpOnly", "SameSite=Strict", "Path=/"] {
+            assert!(set.contains(part), "{set}");
+        }
+        let given: serde_json::Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
+        assert_eq!((&given["user"], &given["role"]), (&"anna".into(), &"operator".into()));
+        assert_eq!(given["queues"], serde_json::json!(["orders"]));
+        assert_eq!(given["sip"]["uri"], "sip:anna@tandem.test");
+        assert_eq!(given["sip"]["websocket"], "/sip");
+        let cookie = set.split(';').next().unwrap();
+        let (_, again) = site.ask(Method::GET, "/api/v1/session", cookie, "").await;
+        assert_eq!(again["sip"]["password"], given["sip"]["password"], "a reload keeps the phone's password");
+        let password = given["sip"]["password"].as_str().unwrap();
+        assert!(!set.contains(password) && password.len() == 43);
+        let expected = Ha1::new("anna", "tandem.test", password);
+        let asked = site.asked();
+        assert!(matches!(&asked[0].1, Ask::LoggedIn { ha1, .. } if *ha1 == expected), "{asked:?}");
+        let (status, _) = site.ask(Method::DELETE, "/api/v1/session", cookie, "").await;
+        assert_eq!(status.as_u16(), 204);
+        assert!(matches!(site.asked().last().unwrap().1, Ask::LoggedOut { .. }));
+        let (status, _) = site.ask(Method::GET, "/api/v1/session", cookie, "").await;
+        assert_eq!(status.as_u16(), 401, "a cookie is dead after the log-out");
+    }
+
+    #[tokio::test]
+    async fn a_wrong_name_and_a_wrong_password_look_alike_and_too_many_must_wait() {
+        let site = Site::start().await;
+        let path = "/api/v1/session";
+        let wrong_password = site.ask(Method::POST, path, "", &login("anna", "wrong horse")).await;
+        let wrong_name = site.ask(Method::POST, path, "", &login("nobody", "wrong horse")).await;
+        assert_eq!(wrong_password, wrong_name);
+        assert_eq!(wrong_name.0.as_u16(), 401);
+        for _ in 0..2 {
+            site.ask(Method::POST, path, "", &login("anna", "wrong horse")).await;
+        }
+        let response = site.request(Method::POST, path, "", &login("anna", PASSWORD)).send().await.unwrap();
+        assert_eq!(response.status().as_u16(), 429);
+        assert!(response.headers()["retry-after"].to_str().unwrap().parse::<u64>().unwrap() > 0);
+        let (status, _) = site.ask(Method::POST, path, "", &login("boris", PASSWORD)).await;
+        assert_eq!(status.as_u16(), 200, "another account is not locked");
+    }
+
+    #[tokio::test]
+    async fn a_foreign_page_cannot_log_in_or_out_and_bad_bodies_are_problems() {
+        let site = Site::start().await;
+        let cookie = site.cookie("anna").await;
+        for (name, value) in [("sec-fetch-site", "cross-site"), ("origin", "http://evil.example"), ("origin", "null")] {
+            let request = site.request(Method::DELETE, "/api/v1/session", &cookie, "").header(name, value);
+            assert_eq!(request.send().await.unwrap().status().as_u16(), 403, "{name}: {value}");
+        }
+        for (body, status) in [("{", 400), ("{}", 400), ("[1]", 400), (&*format!("\"{}\"", "x".repeat(70_000)), 413)] {
+            let response = site.request(Method::POST, "/api/v1/session", "", body).send().await.unwrap();
+            assert_eq!(response.status().as_u16(), status);
+            assert_eq!(response.headers()["content-type"], "application/problem+json");
+        }
+        let form = site.request(Method::POST, "/api/v1/session", "", "").body("username=a&password=b");
+        assert_eq!(form.send().await.unwrap().status().as_u16(), 415, "a form of another site is no log-in");
+    }
+
+    #[tokio::test]
+    async fn sessions_of_before_a_restart_get_their_phones_back_and_ended_ones_lose_them() {
+        let site = Site::start().await;
+        site.cookie("anna").await;
+        site.web.follow_sessions().await.unwrap();
+        assert!(matches!(&site.asked()[..], [(asker, Ask::LoggedIn { .. })] if asker.name.as_str() == "anna"));
+        site.web.follow_sessions().await.unwrap();
+        assert_eq!(site.asked().len(), 1, "a known session is not told again");
+        assert!(site.handle.store().set_disabled("anna", true).await.unwrap());
+        site.web.follow_sessions().await.unwrap();
+        assert!(matches!(site.asked().last().unwrap().1, Ask::LoggedOut { .. }));
+    }
+}

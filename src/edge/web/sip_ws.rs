@@ -57,6 +57,12 @@ impl Openings {
         self.0.all.fetch_add(1, Ordering::Relaxed);
         Some(Place { counts: Arc::clone(&self.0), source })
     }
+
+    /// Sockets that are open.
+    #[cfg(test)]
+    pub(super) fn open(&self) -> usize {
+        self.0.all.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for Place {
@@ -99,7 +105,17 @@ pub async fn open(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use futures_util::SinkExt as _;
+    use tokio_tungstenite::tungstenite::Message;
+
     use super::*;
+    use crate::edge::sip::ws::Patience;
+    use crate::edge::web::testing::{Site, closed, next, refused};
+    use crate::engine::desk::Answer;
+    use crate::sip::Input;
 
     #[test]
     fn one_source_has_a_bounded_number_of_sockets_and_gets_them_back() {
@@ -113,5 +129,68 @@ mod tests {
         drop(places);
         assert!(openings.0.by_source.is_empty());
         assert_eq!(openings.0.all.load(Ordering::Relaxed), 0);
+    }
+
+    const SIP: (&str, &str) = ("sec-websocket-protocol", "sip");
+
+    #[tokio::test]
+    async fn only_our_own_page_with_the_subprotocol_gets_a_phone_line() {
+        let site = Site::start().await;
+        let own = format!("http://{}", site.address);
+        assert!(site.socket("/sip", &[SIP, ("origin", &own)]).await.is_ok());
+        assert!(site.socket("/sip", &[SIP]).await.is_ok());
+        for origin in ["http://evil.example", "null", "http://127.0.0.1.evil.example"] {
+            assert_eq!(refused(site.socket("/sip", &[SIP, ("origin", origin)]).await), 403, "{origin}");
+        }
+        assert_eq!(refused(site.socket("/sip", &[]).await), 400);
+        assert_eq!(refused(site.socket("/sip", &[("sec-websocket-protocol", "chat")]).await), 400);
+        let (status, _) = site.ask(reqwest::Method::GET, "/sip", "", "").await;
+        assert_eq!(status.as_u16(), 400);
+    }
+
+    #[tokio::test]
+    async fn a_frame_is_a_message_both_ways_and_keep_alives_are_answered() {
+        let mut site = Site::start().await;
+        let mut socket = site.socket("/sip", &[SIP]).await.unwrap();
+        socket.send(Message::text("OPTIONS sip:a SIP/2.0\r\n\r\n")).await.unwrap();
+        let Some(Input::Received { path, bytes }) = site.heard.recv().await else { panic!("no message came") };
+        assert!(bytes.starts_with(b"OPTIONS"));
+        assert!(path.is_reliable());
+        let flow = path.flow().unwrap();
+        assert!(site.handle.send_to(flow, Bytes::from_static(b"SIP/2.0 200 OK\r\n\r\n")));
+        assert_eq!(next(&mut socket).await.unwrap().unwrap(), Message::text("SIP/2.0 200 OK\r\n\r\n"));
+        socket.send(Message::text("\r\n\r\n")).await.unwrap();
+        assert_eq!(next(&mut socket).await.unwrap().unwrap(), Message::text("\r\n"));
+        socket.send(Message::binary(&b"ACK sip:a SIP/2.0\r\n\r\n\xff"[..])).await.unwrap();
+        assert!(matches!(site.heard.recv().await, Some(Input::Received { .. })));
+        socket.close(None).await.unwrap();
+        assert!(matches!(site.heard.recv().await, Some(Input::FlowClosed(gone)) if gone == flow));
+        assert!(!site.handle.send_to(flow, Bytes::new()), "a closed flow takes nothing");
+    }
+
+    #[tokio::test]
+    async fn a_message_over_64_kib_closes_with_1009_and_the_largest_one_passes() {
+        let mut site = Site::start().await;
+        let mut socket = site.socket("/sip", &[SIP]).await.unwrap();
+        socket.send(Message::binary(vec![b'x'; MESSAGE_MAX_BYTES])).await.unwrap();
+        assert!(matches!(site.heard.recv().await, Some(Input::Received { .. })));
+        socket.send(Message::binary(vec![b'x'; MESSAGE_MAX_BYTES + 1])).await.unwrap();
+        assert_eq!(closed(&mut socket).await, 1009);
+        let mut socket = site.socket("/sip", &[SIP]).await.unwrap();
+        socket.send(Message::binary(vec![b'x'; MESSAGE_MAX_BYTES * 3])).await.unwrap();
+        assert_eq!(closed(&mut socket).await, 1009);
+    }
+
+    #[tokio::test]
+    async fn a_silent_socket_is_closed_and_one_that_does_not_answer_pings_too() {
+        let patience = Patience { first: Duration::from_millis(100), ping: Duration::from_secs(60) };
+        let site = Site::with(patience, |_, _| Answer::Done).await;
+        let mut socket = site.socket("/sip", &[SIP]).await.unwrap();
+        assert_eq!(closed(&mut socket).await, 1008);
+        let patience = Patience { first: Duration::from_secs(60), ping: Duration::from_millis(20) };
+        let mut site = Site::with(patience, |_, _| Answer::Done).await;
+        // Never read from: its pings stay unanswered.
+        let _mute = site.socket("/sip", &[SIP]).await.unwrap();
+        assert!(matches!(site.heard.recv().await, Some(Input::FlowClosed(_))));
     }
 }

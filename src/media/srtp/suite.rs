@@ -232,7 +232,8 @@ fn keystream<C>(cipher: &C, iv: &[u8; BLOCK], body: &mut [u8]) -> Option<()>
 where
     C: aes::cipher::BlockCipherEncrypt<BlockSize = aes::cipher::consts::U16>,
 {
-    ctr::Ctr128BE::<&C>::inner_iv_init(cipher, &Array(*iv)).try_apply_keystream(body).ok()
+    let core = ctr::CtrCore::<&C, ctr::flavors::Ctr128BE>::inner_iv_init(cipher, &Array(*iv));
+    ctr::Ctr128BE::from_core(core).try_apply_keystream(body).ok()
 }
 
 /// RFC 3711 section 4.1.1: salt · 2^16 XOR SSRC · 2^64 XOR index · 2^16.
@@ -267,4 +268,117 @@ fn rtcp_associated(head: &[u8], word: [u8; RTCP_INDEX_LEN]) -> Option<[u8; RTCP_
     *front = *head.first_chunk()?;
     back.copy_from_slice(&word);
     Some(all)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
+    use super::*;
+
+    fn octets(text: &str) -> Vec<u8> {
+        hex::decode(text.replace(' ', "")).unwrap()
+    }
+
+    #[test]
+    fn the_key_stream_of_rfc_3711_b_2() {
+        let cm = Cm::new(
+            &octets("2B7E151628AED2A6ABF7158809CF4F3C"),
+            &[0; MAC_KEY],
+            octets("F0F1F2F3F4F5F6F7F8F9FAFBFCFD").try_into().unwrap(),
+        );
+        let mut stream = vec![0; 0xff02 * BLOCK];
+        cm.unwrap().crypt(&mut stream, 0, 0).unwrap();
+        for (block, expected) in [
+            (0, "E03EAD0935C95E80E166B16DD92B4EB4"),
+            (1, "D23513162B02D0F72A43A2FE4A5F97AB"),
+            (2, "41E95B3BB0A2E8DD477901E4FCA894C0"),
+            (0xfeff, "EC8CDF7398607CB0F2D21675EA9EA1E4"),
+            (0xff00, "362B7C3C6773516318A077D7FC5073AE"),
+            (0xff01, "6A2CC3787889374FBEB4C81B17BA6C44"),
+        ] {
+            assert_eq!(stream[block * BLOCK..][..BLOCK], octets(expected), "block {block:#x}");
+        }
+    }
+
+    #[test]
+    fn the_session_keys_of_rfc_3711_b_3() {
+        let key = octets("E1F97A0D3E018BE0D64FA32C06DE4139");
+        let salt = octets("0EC675AD498AFEEBB6960B3AABE6");
+        for (label, expected) in [
+            (0, "C61E7A93744F39EE10734AFE3FF7A087"),
+            (2, "30CBBC08863D8C85D49DB34A9AE1"),
+            (
+                1,
+                "CEBE321F6FF7716B6FD4AB49AF256A156D38BAA48F0A0ACF3C34E2359E6CDBCE\
+                 E049646C43D9327AD175578EF72270986371C10C9A369AC2F94A8C5FBCDDDC25\
+                 6D6E919A48B610EF17C2041E47403576",
+            ),
+        ] {
+            let mut out = vec![0; octets(expected).len()];
+            prf(&key, &salt, label, &mut out).unwrap();
+            assert_eq!(out, octets(expected), "label {label}");
+        }
+    }
+
+    #[test]
+    fn the_session_keys_of_rfc_6188_with_aes_256() {
+        let key = octets("f0f04914b513f2763a1b1fa130f10e2998f6f6e43e4309d1e622a0e332b9f1b6");
+        let salt = octets("3b04803de51ee7c96423ab5b78d2");
+        for (label, expected) in [
+            (0, "5ba1064e30ec51613cad926c5a28ef731ec7fb397f70a960653caf06554cd8c4"),
+            (2, "fa31791685ca444a9e07c6c64e93"),
+            (1, "fd9c32d39ed5fbb5a9dc96b30818454d1313dc05"),
+        ] {
+            let mut out = vec![0; octets(expected).len()];
+            prf(&key, &salt, label, &mut out).unwrap();
+            assert_eq!(out, octets(expected), "label {label}");
+        }
+    }
+
+    const SALT: &str = "517569642070726f2071756f";
+
+    fn gcm(key_len: u8) -> Suite {
+        let key: Vec<u8> = (0..key_len).collect();
+        Suite::Gcm(Box::new(Gcm::new(&key, octets(SALT).try_into().unwrap()).unwrap()))
+    }
+
+    #[test]
+    fn the_srtp_packets_of_rfc_7714_16() {
+        let plain = octets(
+            "8040f17b8041f8d35501a0b247616c6c696120657374206f6d6e69732064697669736120696e207061727465732074726573",
+        );
+        for (key_len, expected) in [
+            (
+                16,
+                "8040f17b8041f8d35501a0b2 f24de3a3fb34de6cacba861c9d7e4bcabe633bd50d294e6f42a5f47a51c7d19b\
+                 36de3adf8833 899d7f27beb16a9152cf765ee4390cce",
+            ),
+            (
+                32,
+                "8040f17b8041f8d35501a0b2 32b1de78a822fe12ef9f78fa332e33aab18012389a58e2f3b50b2a0276ffae0f\
+                 1ba63799b87b7aa3db36dfffd6b0f9bb7878d7a76c13",
+            ),
+        ] {
+            let mut packet = [plain.clone(), vec![0; GCM_TAG]].concat();
+            gcm(key_len).seal_rtp(&mut packet, 12, 0x5501_a0b2, 0xf17b).unwrap();
+            assert_eq!(hex::encode(&packet), hex::encode(octets(expected)));
+            gcm(key_len).open_rtp(&mut packet, 12, 0x5501_a0b2, 0xf17b).unwrap();
+            assert_eq!(packet[..plain.len()], plain);
+        }
+    }
+
+    #[test]
+    fn the_srtcp_packet_of_rfc_7714_17_1() {
+        let plain = octets(
+            "81c8000d4d6172734e5450314e545032525450200000042a0000e9304c756e61\
+             deadbeefdeadbeefdeadbeefdeadbeefdeadbeef",
+        );
+        let expected = octets(
+            "81c8000d4d617273 63e94885dcdab67ca727d7662f6b7e997ff5c0f76c06f32dc676a5f1730d6fda\
+             4ce09b4686303ded0bb9275bc84aa45896cf4d2fc5abf87245d9eade 800005d4",
+        );
+        let mut packet = [plain, vec![0; GCM_TAG + RTCP_INDEX_LEN]].concat();
+        gcm(16).seal_rtcp(&mut packet, 0x4d61_7273, 0x8000_05d4).unwrap();
+        assert_eq!(hex::encode(&packet), hex::encode(expected));
+    }
 }

@@ -93,7 +93,14 @@ impl Wire {
     }
 
     /// A 200 to an INVITE: repeated until its ACK comes (RFC 3261 section 13.3.1.4).
-    pub(crate) fn send_200(&mut self, leg: &mut Leg, server: u64, response: &Response, unacked: Unacked, now: Now) {
+    pub(crate) fn send_200(
+        &mut self,
+        leg: &mut Leg,
+        server: u64,
+        response: &Response,
+        unacked: Unacked,
+        now: Now,
+    ) {
         self.answer(leg, server, response, now);
         leg.unacked = Some(unacked);
         self.arm(leg, LegTimer::Repeat, T1_MS, now);
@@ -153,7 +160,7 @@ impl Wire {
 impl Sip {
     /// The call centre wants a change.
     pub(crate) fn offer(&mut self, id: LegId, sdp: Bytes, now: Now) {
-        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(leg) = self.legs.get_mut(id) else { return };
         if !leg.over {
             leg.changes.waiting = Some(sdp);
             self.wire.try_change(leg, now);
@@ -162,7 +169,7 @@ impl Sip {
 
     /// The call centre answers their change.
     pub(crate) fn answer_change(&mut self, id: LegId, sdp: &Bytes, now: Now) {
-        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(leg) = self.legs.get_mut(id) else { return };
         let Some(theirs) = leg.changes.theirs.take() else { return };
         let kept = self.wire.tx.incoming(theirs.server).map(|incoming| incoming.request.clone());
         if let Some(request) = kept.as_ref().and_then(super::super::reply::reread) {
@@ -173,7 +180,7 @@ impl Sip {
 
     /// The call centre refuses their change.
     pub(crate) fn refuse_change(&mut self, id: LegId, code: u16, now: Now) {
-        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(leg) = self.legs.get_mut(id) else { return };
         let Some(theirs) = leg.changes.theirs.take() else { return };
         let code = if (300..700).contains(&code) { code } else { 488 };
         self.wire.answer_plainly(leg, theirs.server, code, now);
@@ -182,7 +189,7 @@ impl Sip {
 
     /// A re-INVITE or UPDATE came.
     pub(crate) fn change_asked(&mut self, id: LegId, server: u64, request: &Request, now: Now) {
-        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(leg) = self.legs.get_mut(id) else { return };
         let is_invite = request.method == Method::Invite;
         let plain = !is_invite && request.body.is_empty();
         if leg.over {
@@ -215,7 +222,7 @@ impl Sip {
 
     /// What became of our change or refresh.
     pub(crate) fn change_heard(&mut self, id: LegId, client: u64, heard: Heard, now: Now) {
-        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(leg) = self.legs.get_mut(id) else { return };
         let current = leg.changes.ours.as_ref().is_some_and(|ours| ours.client == client);
         match heard {
             Heard::Response(response) if response.code < 200 => {}
@@ -228,7 +235,7 @@ impl Sip {
     }
 
     fn change_done(&mut self, id: LegId, response: &Response, now: Now) {
-        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(leg) = self.legs.get_mut(id) else { return };
         let Some(ours) = leg.changes.ours.take() else { return };
         leg.changes.tries = 0;
         leg.dialog.retarget(&response.headers);
@@ -249,7 +256,7 @@ impl Sip {
     }
 
     fn change_refused(&mut self, id: LegId, code: u16, response: &Response, now: Now) {
-        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(leg) = self.legs.get_mut(id) else { return };
         let Some(ours) = leg.changes.ours.take() else { return };
         if leg.over {
             return;
@@ -286,7 +293,7 @@ impl Sip {
 
     /// Half the session is over: refresh it.
     pub(crate) fn refresh_due(&mut self, id: LegId, now: Now) {
-        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(leg) = self.legs.get_mut(id) else { return };
         if !leg.is_up() {
             return;
         }
@@ -310,7 +317,7 @@ impl Sip {
 
     /// The peer did not refresh in time. A phone without a socket cannot: it gets time to come back.
     pub(crate) fn session_expired(&mut self, id: LegId, now: Now) {
-        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(leg) = self.legs.get_mut(id) else { return };
         if leg.lost && !leg.refresh.graced {
             leg.refresh.graced = true;
             return self.wire.arm(leg, LegTimer::Expire, super::super::transaction::PARK_MS, now);
@@ -324,7 +331,7 @@ impl Sip {
 
     /// The pause after 491 is over.
     pub(crate) fn retry_change(&mut self, id: LegId, now: Now) {
-        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(leg) = self.legs.get_mut(id) else { return };
         self.wire.try_change(leg, now);
         if leg.changes.ours.is_none() && leg.is_up() {
             // It was a refresh that met theirs; theirs has refreshed the session too.
@@ -334,7 +341,7 @@ impl Sip {
 
     /// The ACK to our 200 of a re-INVITE came: with our offer in the 200, it holds the answer.
     pub(crate) fn change_confirmed(&mut self, id: LegId, unacked: &Unacked, body: &Bytes, now: Now) {
-        let Some(leg) = self.legs.get_mut(&id) else { return };
+        let Some(leg) = self.legs.get_mut(id) else { return };
         if unacked.offers && !body.is_empty() && !leg.over {
             leg.remote_sdp = body.clone();
             self.wire.tell(Event::ChangeAnswered { leg: id, sdp: body.clone() });

@@ -47,7 +47,13 @@ pub(crate) struct Dialog {
 
 impl Dialog {
     /// Of an INVITE that we are about to send to `target`.
-    pub(crate) fn outgoing(call_id: String, local_tag: String, local: &NameAddr, remote: &NameAddr, target: String) -> Self {
+    pub(crate) fn outgoing(
+        call_id: String,
+        local_tag: String,
+        local: &NameAddr,
+        remote: &NameAddr,
+        target: String,
+    ) -> Self {
         Self {
             call_id,
             local: local.clone().with_tag(&local_tag).to_string(),
@@ -155,7 +161,8 @@ impl Dialog {
         }
         headers.push(Name::MaxForwards, "70");
         headers.push(Name::From, self.local.clone());
-        let tag = if self.remote_tag.is_empty() { String::new() } else { format!(";tag={}", self.remote_tag) };
+        let tag =
+            if self.remote_tag.is_empty() { String::new() } else { format!(";tag={}", self.remote_tag) };
         headers.push(Name::To, format!("{}{tag}", self.remote));
         headers.push(Name::CallId, self.call_id.clone());
         headers.push(Name::CSeq, format!("{number} {method}"));

@@ -112,10 +112,25 @@ mod tests {
         let timer = (Name::Supported, "timer");
         for (lines, expected, by_us, requires) in [
             (vec![timer.clone(), (Name::SessionExpires, "90")], "90;refresher=uac", false, true),
-            (vec![timer.clone(), (Name::SessionExpires, "90;refresher=uac")], "90;refresher=uac", false, true),
-            (vec![timer.clone(), (Name::SessionExpires, "120;refresher=uas")], "120;refresher=uas", true, false),
+            (
+                vec![timer.clone(), (Name::SessionExpires, "90;refresher=uac")],
+                "90;refresher=uac",
+                false,
+                true,
+            ),
+            (
+                vec![timer.clone(), (Name::SessionExpires, "120;refresher=uas")],
+                "120;refresher=uas",
+                true,
+                false,
+            ),
             (vec![timer.clone(), (Name::SessionExpires, "7200")], "1800;refresher=uac", false, true),
-            (vec![timer.clone(), (Name::SessionExpires, "7200"), (Name::MinSe, "3600")], "3600;refresher=uac", false, true),
+            (
+                vec![timer.clone(), (Name::SessionExpires, "7200"), (Name::MinSe, "3600")],
+                "3600;refresher=uac",
+                false,
+                true,
+            ),
             (vec![timer.clone()], "1800;refresher=uac", false, true),
             (vec![], "1800;refresher=uas", true, false),
             (vec![(Name::SessionExpires, "180")], "180;refresher=uas", true, false),
@@ -123,13 +138,19 @@ mod tests {
             let (mut refresh, mut response) = (Refresh::default(), Headers::default());
             refresh.answer(&headers(&lines), &mut response, &config);
             assert_eq!(response.text(&Name::SessionExpires), Some(expected), "{lines:?}");
-            assert_eq!((refresh.by_us, response.lists(&Name::Require, "timer")), (by_us, requires), "{lines:?}");
+            assert_eq!(
+                (refresh.by_us, response.lists(&Name::Require, "timer")),
+                (by_us, requires),
+                "{lines:?}"
+            );
         }
     }
 
     #[test]
     fn half_time_is_ours_and_the_peer_has_until_shortly_before_the_end() {
-        for (secs, ours, theirs) in [(90, 45_000, 60_000), (120, 60_000, 88_000), (180, 90_000, 148_000), (1800, 900_000, 1_768_000)] {
+        for (secs, ours, theirs) in
+            [(90, 45_000, 60_000), (120, 60_000, 88_000), (180, 90_000, 148_000), (1800, 900_000, 1_768_000)]
+        {
             let mut refresh = Refresh { interval_s: secs, by_us: true, ..Refresh::default() };
             assert_eq!(refresh.wait(), (LegTimer::Refresh, ours));
             refresh.by_us = false;

@@ -9,9 +9,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Step;
 use super::invite_client::Event;
 use super::timer::{T1_MS, T2_MS, T4_MS, Timer};
-use super::Step;
 
 /// Where it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +37,9 @@ impl Client {
     /// The table.
     pub(crate) fn step(self, event: Event, reliable: bool) -> Step<Self> {
         match (self, event) {
-            (Self::Trying { .. } | Self::Proceeding, Event::Response(100..200)) => Step::to(Self::Proceeding).pass(),
+            (Self::Trying { .. } | Self::Proceeding, Event::Response(100..200)) => {
+                Step::to(Self::Proceeding).pass()
+            }
             (Self::Trying { .. } | Self::Proceeding, Event::Response(_)) => {
                 let step = Step::to(Self::Completed).disarm(Timer::E).disarm(Timer::F).pass();
                 if reliable { step.gone() } else { step.arm(Timer::K, T4_MS) }
@@ -73,8 +75,24 @@ mod tests {
             Event::Broken,
         ];
         let table = [
-            ["pass>P", "-E -F pass K5000>C", "-E -F pass K5000>C", "send E4000>T", "timeout>.", "=", "timeout>."],
-            ["pass>P", "-E -F pass K5000>C", "-E -F pass K5000>C", "send E4000>P", "timeout>.", "=", "timeout>."],
+            [
+                "pass>P",
+                "-E -F pass K5000>C",
+                "-E -F pass K5000>C",
+                "send E4000>T",
+                "timeout>.",
+                "=",
+                "timeout>.",
+            ],
+            [
+                "pass>P",
+                "-E -F pass K5000>C",
+                "-E -F pass K5000>C",
+                "send E4000>P",
+                "timeout>.",
+                "=",
+                "timeout>.",
+            ],
             ["=", "=", "=", "=", "=", ">.", "="],
         ];
         let short = |state: Option<Client>| match state {

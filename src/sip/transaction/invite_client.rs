@@ -11,8 +11,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::timer::{D_MS, GIVE_UP_MS, T1_MS, Timer};
 use super::Step;
+use super::timer::{D_MS, GIVE_UP_MS, T1_MS, Timer};
 
 /// Where it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,11 +54,9 @@ impl InviteClient {
             (Self::Calling { .. } | Self::Proceeding, Event::Response(100..200)) => {
                 Step::to(Self::Proceeding).disarm(Timer::A).disarm(Timer::B).pass()
             }
-            (Self::Calling { .. } | Self::Proceeding, Event::Response(200..300)) => Step::to(Self::Accepted)
-                .disarm(Timer::A)
-                .disarm(Timer::B)
-                .arm(Timer::M, GIVE_UP_MS)
-                .pass(),
+            (Self::Calling { .. } | Self::Proceeding, Event::Response(200..300)) => {
+                Step::to(Self::Accepted).disarm(Timer::A).disarm(Timer::B).arm(Timer::M, GIVE_UP_MS).pass()
+            }
             (Self::Calling { .. } | Self::Proceeding, Event::Response(_)) => {
                 let step = Step::to(Self::Completed).disarm(Timer::A).disarm(Timer::B).ack().pass();
                 if reliable { step.gone() } else { step.arm(Timer::D, D_MS) }
@@ -67,7 +65,9 @@ impl InviteClient {
                 let wait_ms = wait_ms.saturating_mul(2);
                 Step::to(Self::Calling { wait_ms }).send().arm(Timer::A, wait_ms)
             }
-            (Self::Calling { .. }, Event::Timer(Timer::B) | Event::Broken) => Step::to(self).time_out().gone(),
+            (Self::Calling { .. }, Event::Timer(Timer::B) | Event::Broken) => {
+                Step::to(self).time_out().gone()
+            }
             (Self::Completed, Event::Response(300..)) => Step::to(self).ack(),
             (Self::Completed, Event::Timer(Timer::D) | Event::Broken) => Step::to(self).gone(),
             (Self::Accepted, Event::Response(200..300)) => Step::to(self).pass(),
@@ -83,8 +83,12 @@ mod tests {
 
     #[test]
     fn every_state_meets_every_event_as_the_figure_says() {
-        let states =
-            [InviteClient::Calling { wait_ms: 500 }, InviteClient::Proceeding, InviteClient::Completed, InviteClient::Accepted];
+        let states = [
+            InviteClient::Calling { wait_ms: 500 },
+            InviteClient::Proceeding,
+            InviteClient::Completed,
+            InviteClient::Accepted,
+        ];
         let events = [
             Event::Response(180),
             Event::Response(200),
@@ -96,7 +100,16 @@ mod tests {
             Event::Broken,
         ];
         let table = [
-            ["-A -B pass>P", "-A -B M32000 pass>A", "-A -B ack pass D32000>C", "send A1000>L", "timeout>.", "=", "=", "timeout>."],
+            [
+                "-A -B pass>P",
+                "-A -B M32000 pass>A",
+                "-A -B ack pass D32000>C",
+                "send A1000>L",
+                "timeout>.",
+                "=",
+                "=",
+                "timeout>.",
+            ],
             ["-A -B pass>P", "-A -B M32000 pass>A", "-A -B ack pass D32000>C", "=", "=", "=", "=", "="],
             ["=", "=", "ack>C", "=", "=", ">.", "=", ">."],
             ["=", "pass>A", "=", "=", "=", "=", ">.", "="],

@@ -11,8 +11,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::timer::{GIVE_UP_MS, T1_MS, T2_MS, T4_MS, Timer};
 use super::Step;
+use super::timer::{GIVE_UP_MS, T1_MS, T2_MS, T4_MS, Timer};
 
 /// Where it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -24,7 +24,7 @@ use super::message::{Headers, Message, Method, Name, Request, Response};
 use super::uri::Host;
 use super::{Output, Path};
 use crate::record::Record;
-use crate::terms::{FlowId, LegId, MonoMs, Now};
+use crate::terms::{FlowId, LegId, Now};
 
 use client::Client;
 use invite_client::InviteClient;
@@ -353,13 +353,19 @@ impl Transactions {
     }
 
     /// An answer came: what the dialog must hear, with the request's id, leg and purpose.
-    pub(crate) fn response(&mut self, response: Response, path: &Path, now: Now) -> Option<(u64, LegId, Purpose, Heard)> {
+    pub(crate) fn response(
+        &mut self,
+        response: Response,
+        path: &Path,
+        now: Now,
+    ) -> Option<(u64, LegId, Purpose, Heard)> {
         let via = response.headers.via_top().ok()?;
         let (_, method) = response.headers.cseq().ok()?;
         let branch = via.branch()?;
-        let id = match method {
-            Method::Cancel => *self.by_key.get(&format!("{branch} CANCEL"))?,
-            _ => branch_id(branch)?,
+        let id = if method == Method::Cancel {
+            *self.by_key.get(&format!("{branch} CANCEL"))?
+        } else {
+            branch_id(branch)?
         };
         let outgoing = self.outgoing.get(&id)?;
         // Nobody else may answer for him: same address, or a WebSocket (whose owner was authenticated).
@@ -368,7 +374,11 @@ impl Transactions {
             (Path::Ws { .. }, Path::Ws { .. }) => true,
             (Path::Udp { .. }, Path::Ws { .. }) | (Path::Ws { .. }, Path::Udp { .. }) => false,
         });
-        let named = if method == Method::Cancel { outgoing.branch.strip_suffix(" CANCEL") } else { Some(&*outgoing.branch) };
+        let named = if method == Method::Cancel {
+            outgoing.branch.strip_suffix(" CANCEL")
+        } else {
+            Some(&*outgoing.branch)
+        };
         if named != Some(branch) || !same_source {
             return None;
         }
@@ -385,7 +395,12 @@ impl Transactions {
     }
 
     /// A timer of one of our requests rang.
-    pub(crate) fn ring_client(&mut self, id: u64, timer: Timer, now: Now) -> Option<(u64, LegId, Purpose, Heard)> {
+    pub(crate) fn ring_client(
+        &mut self,
+        id: u64,
+        timer: Timer,
+        now: Now,
+    ) -> Option<(u64, LegId, Purpose, Heard)> {
         let outgoing = self.outgoing.get_mut(&id)?;
         self.alarms.disarm(&mut outgoing.armed, timer, |timer| Wake::Client(id, timer));
         self.tell_client(id, invite_client::Event::Timer(timer), now)
@@ -497,6 +512,15 @@ impl Transactions {
     /// The transaction of this name.
     pub(crate) fn find(&self, key: &str) -> Option<u64> {
         self.by_key.get(key).copied()
+    }
+
+    /// Whether it is an INVITE that we refused: its ACK belongs to the transaction.
+    pub(crate) fn is_refused(&self, id: u64) -> bool {
+        self.incoming.get(&id).is_some_and(|incoming| match incoming.state {
+            IncomingState::Invite(InviteServer::Completed { .. } | InviteServer::Confirmed) => true,
+            IncomingState::Invite(InviteServer::Proceeding | InviteServer::Accepted)
+            | IncomingState::Other(_) => false,
+        })
     }
 
     /// Whether the same request is here already, come over another way.

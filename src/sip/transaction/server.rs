@@ -9,9 +9,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Step;
 use super::invite_server::Event;
 use super::timer::{GIVE_UP_MS, Timer};
-use super::Step;
 
 /// Where it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,8 +47,14 @@ mod tests {
     #[test]
     fn every_state_meets_every_event_as_the_figure_says() {
         let states = [Server::Trying, Server::Proceeding, Server::Completed];
-        let events =
-            [Event::Again, Event::Ack, Event::Answer(100), Event::Answer(200), Event::Answer(500), Event::Timer(Timer::J)];
+        let events = [
+            Event::Again,
+            Event::Ack,
+            Event::Answer(100),
+            Event::Answer(200),
+            Event::Answer(500),
+            Event::Timer(Timer::J),
+        ];
         let table = [
             ["=", "=", "send>P", "send J32000>C", "send J32000>C", "="],
             ["send>P", "=", "send>P", "send J32000>C", "send J32000>C", "="],

@@ -43,13 +43,14 @@ export interface Look {
   canPause: boolean;
 }
 
-const FAILING: readonly ToneKind[] = ['busy', 'congestion', 'unavailable'];
+/** Tones after which nobody will answer. */
+export const FAILING: readonly ToneKind[] = ['busy', 'congestion', 'unavailable'];
 
 export function look(world: World, name: string, lines: readonly Line[], feed: LinkState, dialling: string | null): Look {
   const me = meIn(world, name);
   const call = callOf(world, name);
   const line = call ? (lines.find((one) => one.call === call.id) ?? null) : (lines.find((one) => trusted(one, world, feed)) ?? null);
-  const mode = modeOf(me, call, line, dialling);
+  const mode = modeOf(me, call, line, dialling, world.ended);
   const busy = call !== null || line !== null || mode === 'dialling';
   const skew = world.skew_ms ?? 0;
   return {
@@ -107,7 +108,7 @@ export function meIn(world: World, name: string): Operator | null {
   return world.me?.name === name ? world.me : (world.operators[name] ?? world.me);
 }
 
-function modeOf(me: Operator | null, call: Call | null, line: Line | null, dialling: string | null): Mode {
+function modeOf(me: Operator | null, call: Call | null, line: Line | null, dialling: string | null, ended: Call | null): Mode {
   if (call) {
     if (call.state === 'held') return 'held';
     if (call.direction === 'out' && !call.answered_at) return call.tone && FAILING.includes(call.tone) ? 'carrier' : 'dialling';
@@ -120,11 +121,10 @@ function modeOf(me: Operator | null, call: Call | null, line: Line | null, diall
     case 'paused':
     case 'wrap_up':
       return me.state;
-    // The operator's state came before the call's own event: the next message mends it.
+    // The operator's state and the call's own event come one after the other: the next message mends it.
     case 'ringing':
-      return 'ringing';
     case 'talking':
-      return 'talking';
+      return ended !== null && me.call === ended.id ? 'wrap_up' : me.state;
     default:
       return 'offline';
   }

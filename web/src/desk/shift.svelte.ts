@@ -7,7 +7,7 @@ import { browserParts, Link, socketAddress, type LinkStatus } from '../shared/li
 import type { FieldName, Fields, Message, Session, SipAccess } from '../shared/shapes';
 import { told as named, t } from '../shared/words.svelte';
 import { apply, closeCard, nothing, type World } from '../shared/world';
-import { cardsOf, chooseCard, ghosts, look, meIn, type Line } from './desk';
+import { cardsOf, chooseCard, FAILING, ghosts, look, meIn, type Line } from './desk';
 import * as drafts from './draft';
 import { kept, keepLocally, forgetLocally } from './kept';
 import { endsNow } from './keys';
@@ -22,6 +22,8 @@ const CALLER_SILENT_MS = 3_000;
 const NOTE_MS = 6_000;
 const TYPING_MS = 3_000;
 const DIALLING_MS = 8_000;
+/** Even a quiet room is louder; only a dead or muted microphone gives true zeros. */
+const DEAD_AIR = 1e-6;
 const ON_SHIFT = 'tandem.shift';
 
 export interface Note {
@@ -53,8 +55,8 @@ export class Shift {
   shown = $state<string | null>(null);
   note = $state.raw<Note | null>(null);
   now = $state(Date.now());
-  /** Grows when the Pickup field is to be given the focus. */
-  focusPickup = $state(0);
+  /** The Pickup field is to have the focus as soon as it is there. */
+  wantPickup = $state(false);
 
   #session: Session;
   #link: Link;
@@ -209,7 +211,10 @@ export class Shift {
       return;
     }
     const before = this.world;
+    const callBefore = this.look.call?.id;
     this.world = apply(before, message, Date.now());
+    // A new call wipes away what was said about older things.
+    if (this.look.call && this.look.call.id !== callBefore && this.note?.tone !== 'good') this.note = null;
     if (this.dialling !== null && this.look.call) this.dialling = null;
     if (this.world.ended !== before.ended) this.#callEnded();
     if (this.world.cards !== before.cards) this.#cardsAre();
@@ -217,16 +222,19 @@ export class Shift {
   }
 
   #feedIs(status: LinkStatus): void {
+    const tried = status.attempts !== this.feed.attempts;
     this.feed = status;
     // The server may have forgotten the log-in; a WebSocket cannot say so, the API can.
-    if (status.attempts >= 2) void this.#credentials();
+    if (tried && status.attempts >= 2) void this.#credentials();
   }
 
   #callEnded(): void {
     const call = this.world.ended;
     if (!call || call.direction !== 'out' || call.answered_at) return;
+    const tone = call.tone && FAILING.includes(call.tone) ? call.tone : call.result === 'busy' ? 'busy' : null;
     const words = call.cause?.words || named('result', call.result);
-    if (words) this.say(t('call.ended', { words }), 'plain');
+    if (tone) this.say(t('mode.carrier', { tone: named('tone', tone) }), 'plain');
+    else if (words) this.say(t('call.ended', { words }), 'plain');
   }
 
   #talkingIs(talking: boolean): void {
@@ -236,8 +244,9 @@ export class Shift {
       this.#micHeardAt = Date.now();
       this.#picked = false;
       this.#show();
-      if (!this.#typing()) this.focusPickup += 1;
+      if (!this.#typing()) this.wantPickup = true;
     }
+    if (!talking) this.wantPickup = false;
     // What was said about the conversation is over with it.
     if (!talking && this.#wasTalking && this.note?.tone === 'plain') this.note = null;
     this.#wasTalking = talking;
@@ -255,7 +264,9 @@ export class Shift {
   }
 
   async #answerByItself(call: string): Promise<void> {
-    await this.#sound.beep();
+    // A session whose call is over must not stand beside a new one.
+    for (const line of this.lines) if (line.call !== call && this.feed.state === 'live' && !(line.call in this.world.calls)) this.#phone.end(line.call);
+    await Promise.all([this.#sound.beep(), this.#sound.open().catch(() => null)]);
     this.#phone.answer(call);
   }
 
@@ -360,7 +371,7 @@ export class Shift {
   pick(id: string): void {
     this.#picked = true;
     this.shown = id;
-    this.focusPickup += 1;
+    this.wantPickup = true;
   }
 
   type(change: Partial<Record<FieldName, string>>): void {
@@ -383,7 +394,7 @@ export class Shift {
     if (!draft) return true;
     if (!draft.fields.pickup.trim()) {
       this.say(t('order.noPickup'), 'bad');
-      this.focusPickup += 1;
+      this.wantPickup = true;
       return false;
     }
     const [next, doing] = drafts.submit(draft, Date.now());
@@ -457,7 +468,7 @@ export class Shift {
     // The screen moves only when the eye would see it.
     if (Math.abs(level - this.level) > 0.005) this.level = level;
     const now = Date.now();
-    if (level > 0.0005 || this.muted || this.look.mode !== 'talking') this.#micHeardAt = now;
+    if (level > DEAD_AIR || this.muted || this.look.mode !== 'talking') this.#micHeardAt = now;
     this.micSilent = now - this.#micHeardAt > MIC_SILENT_MS;
   }
 

@@ -108,7 +108,7 @@ function withCall(world: World, message: Message): World {
   if (!id) return world;
   const known = world.calls[id];
   if (message.type === 'call.ended' || message.object?.state === 'ended') {
-    const last = message.object ?? known;
+    const last = message.object ? { ...message.object, tone: message.object.tone ?? known?.tone ?? null } : known;
     return { ...world, calls: without(world.calls, id), silent: without(world.silent, id), ended: last ?? world.ended };
   }
   if (!message.object) return world;

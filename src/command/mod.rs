@@ -1,0 +1,7 @@
+//! The commands of `tandem`, one file each.
+
+pub mod assemble;
+pub mod check;
+pub mod node;
+pub mod run;
+pub mod try_number;

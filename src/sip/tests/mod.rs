@@ -1,0 +1,15 @@
+//! Whole calls: two machines over a bad wire, and browsers and gateways spoken by hand.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::wildcard_enum_match_arm,
+    reason = "tests"
+)]
+
+mod browser;
+mod calls;
+mod hand;
+mod strangers;
+mod world;
