@@ -61,9 +61,8 @@ fn import_table() -> BTreeMap<String, BTreeSet<String>> {
         .take_while(|line| line.starts_with('|'));
     for row in rows {
         let cells: Vec<&str> = row.trim_matches('|').split('|').collect();
-        let ticked = |cell: &str| -> Vec<String> {
-            cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
-        };
+        let ticked =
+            |cell: &str| -> Vec<String> { cell.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
         let allowed: BTreeSet<String> = ticked(cells[1]).into_iter().collect();
         for module in ticked(cells[0]) {
             table.insert(module, allowed.clone());
@@ -77,7 +76,8 @@ fn import_table() -> BTreeMap<String, BTreeSet<String>> {
 fn crate_paths(line: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for part in line.split("crate::").skip(1) {
-        let path: String = part.chars().take_while(|c| c.is_alphanumeric() || *c == '_' || *c == ':').collect();
+        let path: String =
+            part.chars().take_while(|c| c.is_alphanumeric() || *c == '_' || *c == ':').collect();
         let mut names = path.split("::").filter(|name| !name.is_empty());
         let Some(first) = names.next() else { continue };
         let second = names.next().map_or(first.to_owned(), |next| format!("{first}::{next}"));
@@ -116,7 +116,18 @@ fn modules_import_only_what_the_table_allows() {
 #[test]
 fn only_the_edge_touches_the_world() {
     let edge = ["edge", "ua", "command", "main"];
-    let words = ["tokio", "sqlx", "redis", "axum", "reqwest", "async fn", "async move", ".await", "UdpSocket", "TcpStream"];
+    let words = [
+        "tokio",
+        "sqlx",
+        "redis",
+        "axum",
+        "reqwest",
+        "async fn",
+        "async move",
+        ".await",
+        "UdpSocket",
+        "TcpStream",
+    ];
     let mut wrong = Vec::new();
     for (file, text) in sources() {
         let module = module_of(&file);
@@ -145,9 +156,13 @@ fn only_the_clock_reads_time() {
             continue;
         }
         for (number, line) in code_lines(shipped(&text)) {
-            for word in ["Instant::now", "SystemTime::now", "Zoned::now", "Timestamp::now", "Utc::now", "now_v7"] {
+            for word in
+                ["Instant::now", "SystemTime::now", "Zoned::now", "Timestamp::now", "Utc::now", "now_v7"]
+            {
                 if line.contains(word) {
-                    wrong.push(format!("src/{file}:{number}: `{word}`: time is read in edge/clock.rs and passed on"));
+                    wrong.push(format!(
+                        "src/{file}:{number}: `{word}`: time is read in edge/clock.rs and passed on"
+                    ));
                 }
             }
         }
@@ -180,7 +195,12 @@ fn names_say_what_things_are() {
 
 #[test]
 fn nothing_is_left_open() {
-    let marks = [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["todo", "!("].concat(), ["unimplemented", "!("].concat()];
+    let marks = [
+        ["TO", "DO"].concat(),
+        ["FIX", "ME"].concat(),
+        ["todo", "!("].concat(),
+        ["unimplemented", "!("].concat(),
+    ];
     let mut wrong = Vec::new();
     for (file, text) in sources() {
         for (number, line) in text.lines().enumerate() {
@@ -196,11 +216,13 @@ fn nothing_is_left_open() {
 
 #[test]
 fn the_top_level_is_the_users() {
-    let allowed = ["Cargo.toml", "Cargo.lock", "src", "dialplans", "web", "config", "tests", "fixtures", "README.md"];
+    let allowed =
+        ["Cargo.toml", "Cargo.lock", "src", "dialplans", "web", "config", "tests", "fixtures", "README.md"];
     let made_here = ["target", "data"];
     for entry in std::fs::read_dir(root()).unwrap() {
         let name = entry.unwrap().file_name().to_string_lossy().into_owned();
-        let fine = name.starts_with('.') || allowed.contains(&name.as_str()) || made_here.contains(&name.as_str());
+        let fine =
+            name.starts_with('.') || allowed.contains(&name.as_str()) || made_here.contains(&name.as_str());
         assert!(fine, "`{name}` does not belong at the top level");
     }
 }

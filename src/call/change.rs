@@ -55,7 +55,9 @@ impl Call {
     /// New ICE credentials of the browser ask for new ones of ours (RFC 8445 section 9); sound goes on.
     fn follow_restart(&self, room: &mut Room, leg: &mut Leg, offer: &sdp::Offer) {
         let known = leg.agreed.as_ref().map(|agreed| &agreed.remote);
-        let (Some(sdp::Remote::WebRtc(known)), sdp::Remote::WebRtc(new)) = (known, &offer.remote) else { return };
+        let (Some(sdp::Remote::WebRtc(known)), sdp::Remote::WebRtc(new)) = (known, &offer.remote) else {
+            return;
+        };
         if known.ufrag == new.ufrag {
             return;
         }

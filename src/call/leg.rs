@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::call::ports::{Local, PortRecord};
 use crate::fact::{LegState, Party};
 use crate::media::command::{Connect, Keys, Law, PortProgress, Remote as MediaRemote};
-use crate::sdp::webrtc::{Fingerprint, Ours, Setup};
 use crate::sdp::negotiate::{self as sdp, Agreed, Codec, Offer};
+use crate::sdp::webrtc::{Fingerprint, Ours, Setup};
 use crate::terms::{LegId, Number};
 
 /// A leg as it is recorded.

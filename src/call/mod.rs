@@ -220,18 +220,29 @@ pub(crate) struct Room {
     pub(crate) rng: ChaCha20Rng,
     /// Calls on each trunk.
     pub(crate) load: BTreeMap<TrunkName, u32>,
-    /// Our address as each party's signalling knows it; present while it can be reached.
-    pub(crate) reached: BTreeMap<Party, IpAddr>,
+    /// What each party's signalling showed of it.
+    pub(crate) reached: BTreeMap<Party, Reach>,
     pub(crate) draining: bool,
     /// Leg ids that SIP gave us to use, filled before each step.
     pub(crate) legs: VecDeque<LegId>,
+}
+
+/// How a party is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reach {
+    /// Our address as its signalling knows it.
+    pub(crate) address: IpAddr,
+    /// Whether it registered, so that it can be called.
+    pub(crate) registered: bool,
+    /// Whether it is a browser: ICE, DTLS-SRTP.
+    pub(crate) browser: bool,
 }
 
 /// What is recorded beside the calls.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Shared {
     last_port: u64,
-    reached: Vec<(Party, IpAddr)>,
+    reached: Vec<(Party, Reach)>,
 }
 
 /// The calls. After each `handle` or `handle_timeout`, drain `poll` until `None`.
@@ -330,10 +341,16 @@ impl Calls {
             Input::Assigned { call, queue, operator, auto_answer } => {
                 self.with(call, now, |call, room| call.assigned(room, queue, operator, auto_answer, now));
             }
-            Input::Withdrawn { call, why } => self.with(call, now, |call, room| call.withdrawn(room, why, now)),
-            Input::WaitedOut { call, why } => self.with(call, now, |call, room| call.waited_out(room, why, now)),
+            Input::Withdrawn { call, why } => {
+                self.with(call, now, |call, room| call.withdrawn(room, why, now))
+            }
+            Input::WaitedOut { call, why } => {
+                self.with(call, now, |call, room| call.waited_out(room, why, now))
+            }
             Input::Dial { operator, to, trunk } => return self.dial(&operator, &to, trunk, now).map(Some),
-            Input::HangUp { call, by } => self.with(call, now, |call, room| call.hang_up_by_desk(room, by, now)),
+            Input::HangUp { call, by } => {
+                self.with(call, now, |call, room| call.hang_up_by_desk(room, by, now))
+            }
             Input::Hold { call, on } => return self.try_with(call, now, |call, room| call.hold(room, on)),
             Input::Digits { call, digits } => {
                 return self.try_with(call, now, |call, room| call.press(room, &digits));
@@ -362,7 +379,7 @@ impl Calls {
             })
             .collect();
         if std::mem::take(&mut self.shared_touched) || !records.is_empty() {
-            let reached = self.room.reached.iter().map(|(party, address)| (party.clone(), *address)).collect();
+            let reached = self.room.reached.iter().map(|(party, reach)| (party.clone(), *reach)).collect();
             let shared = Shared { last_port: self.room.ports.last_id(), reached };
             records.push(Record::put("calls/shared", &shared, now));
         }
@@ -428,7 +445,10 @@ impl Calls {
         now: Now,
         step: impl FnOnce(&mut Call, &mut Room) -> Result<(), Denied>,
     ) -> Result<Option<CallId>, Denied> {
-        let call = self.calls.get_mut(&id).ok_or_else(|| Denied { status: 404, words: "this call is over".to_owned() })?;
+        let call = self
+            .calls
+            .get_mut(&id)
+            .ok_or_else(|| Denied { status: 404, words: "this call is over".to_owned() })?;
         let before = Held::of(call);
         step(call, &mut self.room)?;
         self.settle(id, Some(before), Next::Goes, now);
@@ -471,7 +491,9 @@ impl Calls {
             }
             sip::Event::Registered { who, path, .. } => {
                 self.shared_touched = true;
-                self.room.reached.insert(who.clone(), path.local().ip().to_canonical());
+                let address = path.local().ip().to_canonical();
+                let reach = Reach { address, registered: true, browser: path.flow().is_some() };
+                self.room.reached.insert(who.clone(), reach);
                 return;
             }
             sip::Event::PhoneLost { .. } | sip::Event::Stranger { .. } => return,
@@ -501,7 +523,8 @@ impl Calls {
             MediaEvent::Counts(_) => return,
             MediaEvent::Progress(ports) => {
                 for progress in ports {
-                    let Some(call) = self.by_port.get(&progress.port).and_then(|id| self.calls.get_mut(id)) else {
+                    let Some(call) = self.by_port.get(&progress.port).and_then(|id| self.calls.get_mut(id))
+                    else {
                         continue;
                     };
                     self.touched.insert(call.id);
@@ -590,13 +613,24 @@ impl Room {
     /// Whether a trunk can take one more call now.
     pub(crate) fn usable(&self, name: &TrunkName) -> bool {
         let Some(trunk) = self.setup.trunks.get(name) else { return false };
-        let up = trunk.fixed || self.reached.contains_key(&Party::Trunk(name.clone()));
+        let up = trunk.fixed || self.is_registered(&Party::Trunk(name.clone()));
         up && self.load.get(name).copied().unwrap_or(0) < trunk.channels
+    }
+
+    /// Whether the party registered and can be called where it registered from.
+    pub(crate) fn is_registered(&self, party: &Party) -> bool {
+        self.reached.get(party).is_some_and(|reach| reach.registered)
+    }
+
+    /// Whether the party's phone is a browser. A phone nobody has seen yet is one: operators' are.
+    pub(crate) fn is_browser(&self, party: &Party) -> bool {
+        matches!(party, Party::Operator(_)) && self.reached.get(party).is_none_or(|reach| reach.browser)
     }
 
     /// The address that media of this party is told.
     pub(crate) fn address(&self, party: &Party) -> IpAddr {
-        let known = || self.reached.get(party).copied().filter(|address| !address.is_unspecified());
+        let known =
+            || self.reached.get(party).map(|reach| reach.address).filter(|known| !known.is_unspecified());
         self.setup.media.address.or_else(known).unwrap_or(self.setup.media.fallback)
     }
 

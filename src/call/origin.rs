@@ -8,7 +8,7 @@ use crate::call::call::{Call, Stage};
 use crate::call::leg::Leg;
 use crate::call::walk::limit_to;
 use crate::call::words::cause;
-use crate::call::{Calls, Denied, Ending, Next, OWN_PHONE_MS, Output, Room};
+use crate::call::{Calls, Denied, Ending, Next, OWN_PHONE_MS, Output, Reach, Room};
 use crate::dialplan::{self, Attempt, LocalTime, Origin};
 use crate::fact::{CallResult, Cause, Direction, Party, What};
 use crate::sdp::negotiate as sdp;
@@ -62,7 +62,9 @@ impl Calls {
                 return;
             }
         };
-        self.room.reached.insert(invited.from.clone(), invited.path.local().ip().to_canonical());
+        let address = invited.path.local().ip().to_canonical();
+        let unregistered = Reach { address, registered: false, browser: invited.path.flow().is_some() };
+        self.room.reached.entry(invited.from.clone()).or_insert(unregistered).address = address;
         let mut beginning = match invited.from.clone() {
             Party::Trunk(trunk) => self.from_trunk(&invited, trunk),
             Party::Operator(operator) => self.from_operator(&invited, operator),
@@ -85,8 +87,11 @@ impl Calls {
         let number = self.number(to);
         self.guard_dial(operator, &number, now)?;
         let party = Party::Operator(operator.clone());
-        if !self.room.reached.contains_key(&party) {
-            return Err(Denied { status: 409, words: "your phone is not connected: start the shift again".to_owned() });
+        if !self.room.is_registered(&party) {
+            return Err(Denied {
+                status: 409,
+                words: "your phone is not connected: start the shift again".to_owned(),
+            });
         }
         if let Some(trunk) = &trunk
             && !self.room.setup.trunks.contains_key(trunk)
@@ -125,9 +130,9 @@ impl Calls {
         }
         match &invited.from {
             Party::Trunk(_) => Ok(()),
-            Party::Operator(operator) => self
-                .guard_dial(operator, &called, now)
-                .map_err(|denied| (if denied.status == 409 { 486 } else { 403 }, cause(21, 403, &denied.words))),
+            Party::Operator(operator) => self.guard_dial(operator, &called, now).map_err(|denied| {
+                (if denied.status == 409 { 486 } else { 403 }, cause(21, 403, &denied.words))
+            }),
         }
     }
 
@@ -146,22 +151,34 @@ impl Calls {
             return Err(Denied { status: 409, words: "you are in a call: end it first".to_owned() });
         }
         if number.is_withheld() {
-            return Err(Denied { status: 422, words: "this is not a number: digits, * and # only".to_owned() });
+            return Err(Denied {
+                status: 422,
+                words: "this is not a number: digits, * and # only".to_owned(),
+            });
         }
         if self.is_emergency(number) {
             return Ok(());
         }
         if self.room.draining {
-            return Err(Denied { status: 503, words: "this node is being drained: try again in a minute".to_owned() });
+            return Err(Denied {
+                status: 503,
+                words: "this node is being drained: try again in a minute".to_owned(),
+            });
         }
         let limits = &self.room.setup.limits;
         let allowed = &limits.destinations;
         if !allowed.is_empty() && !allowed.iter().any(|prefix| number.reveal().starts_with(prefix.as_str())) {
-            return Err(Denied { status: 403, words: "calls to this destination are not allowed here".to_owned() });
+            return Err(Denied {
+                status: 403,
+                words: "calls to this destination are not allowed here".to_owned(),
+            });
         }
         let dials = self.rate.dials.entry(operator.clone()).or_default();
         if !within(dials, limits.operator_calls_per_minute, 60_000, now.mono_ms) {
-            return Err(Denied { status: 429, words: "too many calls in this minute: wait a little".to_owned() });
+            return Err(Denied {
+                status: 429,
+                words: "too many calls in this minute: wait a little".to_owned(),
+            });
         }
         Ok(())
     }
@@ -171,7 +188,8 @@ impl Calls {
         let identities = invited.identities.iter();
         let mut candidates = identities.filter(|_| !invited.private).collect::<Vec<_>>();
         if let Some(trunk) = trunk {
-            let rank = |header: &str| trunk.caller_from.iter().position(|known| known.eq_ignore_ascii_case(header));
+            let rank =
+                |header: &str| trunk.caller_from.iter().position(|known| known.eq_ignore_ascii_case(header));
             candidates.retain(|identity| rank(&identity.header).is_some());
             candidates.sort_by_key(|identity| rank(&identity.header));
         }

@@ -99,7 +99,13 @@ impl Ports {
     }
 
     /// An RTP port pair, `None` when all are in use or resting.
-    pub fn rtp(&mut self, address: IpAddr, worker: usize, rng: &mut ChaCha20Rng, now: MonoMs) -> Option<PortRecord> {
+    pub fn rtp(
+        &mut self,
+        address: IpAddr,
+        worker: usize,
+        rng: &mut ChaCha20Rng,
+        now: MonoMs,
+    ) -> Option<PortRecord> {
         while self.resting.front().is_some_and(|&(until, _)| until <= now) {
             self.free.extend(self.resting.pop_front().map(|(_, port)| port));
         }

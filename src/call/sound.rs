@@ -52,7 +52,7 @@ impl Call {
 
     /// Our offer to a leg that we call.
     pub(super) fn offer(&self, room: &mut Room, leg: &mut Leg, now: Now) -> Option<Bytes> {
-        let browser = matches!(leg.party, Party::Operator(_));
+        let browser = room.is_browser(&leg.party);
         self.open_port(room, leg, browser, now)?;
         let law = self.first.agreed.as_ref().map(|agreed| agreed.codec);
         let laws = match &leg.party {
@@ -78,7 +78,11 @@ impl Call {
             return Ok(());
         }
         let Some(offer) = self.first.offer.take() else {
-            return Err(self.refuse(room, 488, cause(79, 488, "the call came without a session description")));
+            return Err(self.refuse(
+                room,
+                488,
+                cause(79, 488, "the call came without a session description"),
+            ));
         };
         let mut first = self.first.clone();
         let browser = matches!(offer.remote, sdp::Remote::WebRtc(_));

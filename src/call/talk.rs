@@ -213,14 +213,18 @@ impl Call {
 
     fn second_ended(&mut self, room: &mut Room, why: Cause, now: Now) -> Next {
         match self.stage.clone() {
-            Stage::Talking => Next::Over(Ending { result: CallResult::Answered, cause: why, by: "second leg" }),
+            Stage::Talking => {
+                Next::Over(Ending { result: CallResult::Answered, cause: why, by: "second leg" })
+            }
             Stage::Offering { operator, .. } => {
                 self.back_to_queue(room, "unreachable", false, now);
                 room.out.push_back(Output::Declined { call: self.id, operator, refused: false });
                 Next::Goes
             }
             Stage::Dialling(_) => self.way_failed(room, why, sip::Way::Person, now),
-            Stage::Calling | Stage::Greeting { .. } | Stage::Waiting { .. } | Stage::Farewell { .. } => Next::Goes,
+            Stage::Calling | Stage::Greeting { .. } | Stage::Waiting { .. } | Stage::Farewell { .. } => {
+                Next::Goes
+            }
         }
     }
 
@@ -244,10 +248,14 @@ impl Call {
             MediaEvent::PlayEnded { token, .. } => return self.play_ended(room, token, now),
             // Its value is not kept, and it crosses the bridge as it is (RFC 4733).
             MediaEvent::Digit { .. } => room.fact(self.id, What::Digit { leg }),
-            MediaEvent::Silent { flow, cause, .. } => room.fact(self.id, What::MediaSilent { leg, flow, cause }),
+            MediaEvent::Silent { flow, cause, .. } => {
+                room.fact(self.id, What::MediaSilent { leg, flow, cause })
+            }
             MediaEvent::Recovered { flow, .. } => room.fact(self.id, What::MediaRecovered { leg, flow }),
             MediaEvent::Quality { quality, .. } => room.fact(self.id, What::MediaQuality { leg, quality }),
-            MediaEvent::Dead { .. } => return self.port_failed(is_first, "no packets from the party any more"),
+            MediaEvent::Dead { .. } => {
+                return self.port_failed(is_first, "no packets from the party any more");
+            }
             MediaEvent::Failed { why, .. } | MediaEvent::OpenFailed { why, .. } => {
                 return self.port_failed(is_first, &why);
             }
@@ -287,7 +295,11 @@ impl Call {
 
     /// Sound can never come or no longer comes: the call ends and says why.
     fn port_failed(&self, is_first: bool, why: &str) -> Next {
-        let side = if is_first { &self.first.party } else { self.second.as_ref().map_or(&self.first.party, |leg| &leg.party) };
+        let side = if is_first {
+            &self.first.party
+        } else {
+            self.second.as_ref().map_or(&self.first.party, |leg| &leg.party)
+        };
         let name = match side {
             Party::Trunk(trunk) => trunk.as_str().to_owned(),
             Party::Operator(operator) => operator.as_str().to_owned(),

@@ -200,14 +200,14 @@ impl Call {
             self.stage = Stage::Dialling(hunt.clone());
             return self.no_way(room, hunt.last, now);
         };
-        let mut leg =
-            Leg::new(room.leg_id(), Party::Trunk(trunk.clone()), hunt.number.clone(), true);
+        let mut leg = Leg::new(room.leg_id(), Party::Trunk(trunk.clone()), hunt.number.clone(), true);
         let Some(sdp) = self.offer(room, &mut leg, now) else {
             self.stage = Stage::Dialling(hunt);
             return self.no_way(room, Some(cause(47, 503, "no media port is free")), now);
         };
         room.count(&trunk, 1);
-        let rules = room.setup.trunks.get(&trunk).map(|trunk| trunk.dial_rules.as_slice()).unwrap_or_default();
+        let rules =
+            room.setup.trunks.get(&trunk).map(|trunk| trunk.dial_rules.as_slice()).unwrap_or_default();
         let dialled = dialplan::dial_string(&hunt.number, rules).unwrap_or_default();
         let line = room.setup.trunks.get(&trunk).and_then(|trunk| trunk.line.clone()).map(Number::new);
         let show = if hunt.show.is_withheld() { line.unwrap_or_default() } else { hunt.show.clone() };

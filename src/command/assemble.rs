@@ -115,9 +115,9 @@ fn server(trunk: &Trunk) -> Result<SocketAddr, String> {
     } else {
         format!("{}:5060", trunk.server)
     };
-    let mut found = text
-        .to_socket_addrs()
-        .map_err(|error| format!("trunk {}: server {:?} has no address: {error}", trunk.name, trunk.server))?;
+    let mut found = text.to_socket_addrs().map_err(|error| {
+        format!("trunk {}: server {:?} has no address: {error}", trunk.name, trunk.server)
+    })?;
     found.next().ok_or_else(|| format!("trunk {}: server {:?} has no address", trunk.name, trunk.server))
 }
 
@@ -125,7 +125,11 @@ fn calls(config: &Config, plan: Plan, ground: &Ground) -> call::Setup {
     let limits = &config.limits;
     call::Setup {
         domain: config.sip.domain.clone(),
-        trunks: config.trunks.iter().map(|trunk| (trunk.name.clone(), trunk_for_calls(config, trunk))).collect(),
+        trunks: config
+            .trunks
+            .iter()
+            .map(|trunk| (trunk.name.clone(), trunk_for_calls(config, trunk)))
+            .collect(),
         queues: config.queues.iter().map(queue_for_calls).collect(),
         plan: Arc::new(plan),
         numbers: config.numbers.rules.clone(),

@@ -18,6 +18,7 @@ use crate::command::assemble::{self, Ground};
 use crate::command::check::{Report, judge};
 use crate::config::{Config, OrderCore};
 use crate::dialplan::Mistake;
+use crate::edge::certificate::{self, DtlsCertificate};
 use crate::edge::driver::{self, Driver, Ends, Handle, Lookup, Outlets};
 use crate::edge::log::EventsFile;
 use crate::edge::media::{MediaConfig, MediaPlane, Sounds, sounds};
@@ -26,7 +27,6 @@ use crate::edge::orders::{CoreConfig, Courier, core_http};
 use crate::edge::sip::udp::Udp;
 use crate::edge::store::{Store, StoreConfig};
 use crate::edge::web::{self, Listening, Web};
-use crate::edge::certificate::{self, DtlsCertificate};
 use crate::edge::{clock, limits};
 use crate::engine::{Engine, Input};
 use crate::media::dtls::Identity;
@@ -77,21 +77,26 @@ impl Node {
         let data_dir = &config.node.data_dir;
         std::fs::create_dir_all(data_dir)
             .with_context(|| format!("node.data_dir {}: cannot be made", data_dir.display()))?;
-        let report = judge(config.clone(), &start.dialplans).map_err(|errors: Vec<Mistake>| anyhow!(lines(&errors)))?;
+        let report = judge(config.clone(), &start.dialplans)
+            .map_err(|errors: Vec<Mistake>| anyhow!(lines(&errors)))?;
         report.warnings.iter().for_each(|warning| warn!("{warning}"));
         let sounds = load_sounds(&report)?;
         let store = open_store(config).await?;
         let metrics = Metrics::new()?;
         let udp = config.sip.udp.map(|address| bind_udp(address, &metrics)).transpose()?.map(Arc::new);
-        let listening = web::listen(config.web.listen)
-            .with_context(|| format!("web.listen {}: cannot listen there; is a node running?", config.web.listen))?;
+        let listening = web::listen(config.web.listen).with_context(|| {
+            format!("web.listen {}: cannot listen there; is a node running?", config.web.listen)
+        })?;
         let (media_events, heard) = mpsc::channel(MEDIA_EVENTS);
         let plane = start_media(config, data_dir, sounds, media_events)?;
         let ground = lay_ground(config, &store, udp.as_deref(), &plane).await?;
         let mut setup = assemble::setup(config, report.plan, &ground).map_err(|words| anyhow!(words))?;
         let loaded = store.load(clock::wall_ms(), &BTreeSet::new()).await?;
         if !loaded.lost.is_empty() {
-            warn!("{} calls were under way when the last run ended: their records say `lost`", loaded.lost.len());
+            warn!(
+                "{} calls were under way when the last run ended: their records say `lost`",
+                loaded.lost.len()
+            );
         }
         setup.last_seq = loaded.last_seq;
         setup.cards = loaded.cards;
@@ -147,7 +152,8 @@ impl Node {
             Some(file) => Config::load(Some(file)).map_err(|errors: Vec<Mistake>| anyhow!(lines(&errors)))?,
             None => self.start.config.clone(),
         };
-        let report = judge(config.clone(), &self.start.dialplans).map_err(|errors: Vec<Mistake>| anyhow!(lines(&errors)))?;
+        let report = judge(config.clone(), &self.start.dialplans)
+            .map_err(|errors: Vec<Mistake>| anyhow!(lines(&errors)))?;
         let setup = assemble::setup(&config, report.plan, &self.ground).map_err(|words| anyhow!(words))?;
         Ok((config, setup))
     }
@@ -281,7 +287,8 @@ async fn lay_ground(config: &Config, store: &Store, udp: Option<&Udp>, plane: &M
         bail!("media.rtp_ports {}-{}: no even port with its next is free there", range.first, range.last);
     }
     let secret = store.pair_secret().await?;
-    let pair_secret = secret.expose().as_slice().try_into().context("the pair's secret is not 32 bytes long")?;
+    let pair_secret =
+        secret.expose().as_slice().try_into().context("the pair's secret is not 32 bytes long")?;
     Ok(Ground {
         epoch: store.start().await?,
         last_seq: 0,
@@ -363,7 +370,9 @@ fn serve_web(
     let tls = match (&config.web.tls_cert, &config.web.tls_key) {
         (Some(certificate), Some(key)) => Some(web::server_config(certificate, key)?),
         (None, None) => None,
-        (Some(_), None) | (None, Some(_)) => bail!("web.tls_cert and web.tls_key belong together: give both or none"),
+        (Some(_), None) | (None, Some(_)) => {
+            bail!("web.tls_cert and web.tls_key belong together: give both or none")
+        }
     };
     let settings = web::Settings {
         domain: config.sip.domain.clone(),

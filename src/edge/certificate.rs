@@ -59,7 +59,10 @@ pub fn dtls(folder: &Path) -> Result<DtlsCertificate> {
     }
     let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let broken = || {
-        format!("{} holds no certificate with its key: move it away, a new one is made at the next start", path.display())
+        format!(
+            "{} holds no certificate with its key: move it away, a new one is made at the next start",
+            path.display()
+        )
     };
     let certificate = CertificateDer::from_pem_slice(&text).with_context(broken)?.to_vec();
     let key = PrivateKeyDer::from_pem_slice(&text).with_context(broken)?.secret_der().to_vec();
@@ -87,7 +90,9 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
         .mode(0o600)
         .open(path)
         .with_context(|| format!("cannot make {}", path.display()))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).with_context(|| format!("cannot write {}", path.display()))
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn self_signed(names: &[String], subject: &str, until: (i32, u8, u8)) -> Result<Pem> {

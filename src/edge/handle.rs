@@ -268,7 +268,9 @@ pub(crate) mod testing {
                             drop(reply.send(answering(&asker, &ask)));
                             watched.asked.lock().unwrap().push((asker, ask));
                         }
-                        Letter::Beat(reply) => drop(reply.send(watched.failing.lock().unwrap().map_or(Ok(()), Err))),
+                        Letter::Beat(reply) => {
+                            drop(reply.send(watched.failing.lock().unwrap().map_or(Ok(()), Err)))
+                        }
                     }
                 }
             });

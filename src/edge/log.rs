@@ -34,7 +34,9 @@ pub fn start(format: Format, level: &str) -> Result<()> {
             let colours = std::io::stderr().is_terminal();
             builder.with_ansi(colours).with_target(false).with_span_events(FmtSpan::NONE).try_init()
         }
-        Format::Json => builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init(),
+        Format::Json => {
+            builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
+        }
     };
     started.map_err(|error| anyhow::anyhow!("the log cannot be started: {error}"))
 }

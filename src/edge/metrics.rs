@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_exporter_prometheus::{
+    BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
 
 use crate::fact::{CallResult, Direction, Fact, OperatorState, What};
 use crate::terms::{CallId, WallMs};
@@ -111,7 +113,9 @@ impl Metrics {
         } else if let What::Ended { result, .. } = what {
             let direction = begun.remove(&call).map_or("unknown", |known| direction_label(known.direction));
             let result = result_label(*result);
-            self.within(|| counter!("tandem_calls_total", "direction" => direction, "result" => result).increment(1));
+            self.within(|| {
+                counter!("tandem_calls_total", "direction" => direction, "result" => result).increment(1)
+            });
         } else if is_sign_of_life(what)
             && let Some(known) = begun.get_mut(&call).filter(|known| !known.heard)
         {
@@ -129,7 +133,8 @@ impl Metrics {
     pub fn sip_message(&self, transport: &'static str, method: &'static str, direction: &'static str) {
         let name = "tandem_sip_messages_total";
         self.within(|| {
-            counter!(name, "transport" => transport, "method" => method, "direction" => direction).increment(1);
+            counter!(name, "transport" => transport, "method" => method, "direction" => direction)
+                .increment(1);
         });
     }
 
@@ -191,14 +196,22 @@ fn show(picture: &Picture) {
 fn describe() {
     describe_gauge!("tandem_calls_active", "Live calls");
     describe_counter!("tandem_calls_total", "Ended calls");
-    describe_histogram!("tandem_call_setup_seconds", Unit::Seconds, "From a call's begin to its first ring, sound, queue place or answer");
+    describe_histogram!(
+        "tandem_call_setup_seconds",
+        Unit::Seconds,
+        "From a call's begin to its first ring, sound, queue place or answer"
+    );
     describe_counter!("tandem_sip_messages_total", "SIP messages");
     describe_counter!("tandem_sip_dropped_total", "SIP messages dropped or refused");
     describe_counter!("tandem_rtp_packets_total", "RTP packets");
     describe_counter!("tandem_rtp_lost_total", "RTP packets lost on the way to us");
     describe_histogram!("tandem_media_mos", "Estimated listening quality of legs, 1 to 4.5");
     describe_gauge!("tandem_queue_waiting", "Callers who wait");
-    describe_gauge!("tandem_queue_longest_wait_seconds", Unit::Seconds, "Longest wait of a caller who waits now");
+    describe_gauge!(
+        "tandem_queue_longest_wait_seconds",
+        Unit::Seconds,
+        "Longest wait of a caller who waits now"
+    );
     describe_gauge!("tandem_operators", "Operators by state");
     describe_gauge!("tandem_trunk_channels", "Channels of trunks");
     describe_gauge!("tandem_outbox_depth", "Messages that wait for the order core");
@@ -299,7 +312,8 @@ mod tests {
         metrics.observe(&fact(1, 0, arrived()));
         metrics.observe(&fact(1, 300, What::Queued { queue: "orders".into(), priority: 0 }));
         let cause = Cause::default();
-        let ended = What::Ended { result: CallResult::Abandoned, cause, by: "caller".into(), wait_ms: 0, talk_ms: 0 };
+        let ended =
+            What::Ended { result: CallResult::Abandoned, cause, by: "caller".into(), wait_ms: 0, talk_ms: 0 };
         metrics.observe(&fact(1, 900, ended));
         let page = metrics.page(&Picture::default());
         assert!(page.contains("tandem_calls_total{direction=\"in\",result=\"abandoned\"} 1"), "{page}");
@@ -315,7 +329,8 @@ mod tests {
         metrics.observe(&fact(1, 0, arrived()));
         metrics.observe(&fact(1, 300, What::Queued { queue: "orders".into(), priority: 0 }));
         let cause = Cause::default();
-        let ended = What::Ended { result: CallResult::Lost, cause, by: "system".into(), wait_ms: 0, talk_ms: 0 };
+        let ended =
+            What::Ended { result: CallResult::Lost, cause, by: "system".into(), wait_ms: 0, talk_ms: 0 };
         metrics.observe(&fact(1, 900, ended));
         let leg = crate::terms::LegId(1);
         metrics.observe(&fact(1, 1, What::MediaQuality { leg, quality: crate::fact::Quality::default() }));

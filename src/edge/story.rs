@@ -27,7 +27,9 @@ pub fn tell(fact: &Fact) {
     let call = fact.call.map(|call| call.to_string()).unwrap_or_default();
     let call = call.as_str();
     match &fact.what {
-        What::NodeStarted { name, version } => info!("node {name} serves, version {version}, epoch {}", fact.epoch),
+        What::NodeStarted { name, version } => {
+            info!("node {name} serves, version {version}, epoch {}", fact.epoch)
+        }
         What::TrunkUp { trunk, from } => info!("trunk {trunk} is up {from}"),
         What::TrunkDown { trunk, why } => warn!("trunk {trunk} is down: {why}"),
         What::TrunkLoad { trunk, busy } => debug!("trunk {trunk} carries {busy}"),
@@ -42,8 +44,13 @@ pub fn tell(fact: &Fact) {
             info!("operator {operator} is {state:?}{reason}{phone}");
         }
         What::Arrived { direction, caller, called, trunk, operator, .. } => {
-            let by = trunk.as_ref().map(|trunk| trunk.as_str()).or(operator.as_ref().map(|name| name.as_str()));
-            info!(call, "{direction:?} call arrived from {}: {caller} calls {called}", by.unwrap_or("nobody"));
+            let by =
+                trunk.as_ref().map(|trunk| trunk.as_str()).or(operator.as_ref().map(|name| name.as_str()));
+            info!(
+                call,
+                "{direction:?} call arrived from {}: {caller} calls {called}",
+                by.unwrap_or("nobody")
+            );
         }
         What::Leg { party, state, codec, .. } => info!(call, "leg to {} is {state:?} {codec}", name(party)),
         What::LegEnded { leg, cause } => info!(call, "leg {leg} ended: {}", why(cause)),
@@ -54,7 +61,9 @@ pub fn tell(fact: &Fact) {
         What::Unassigned { operator, why, .. } => info!(call, "operator {operator} did not take it: {why}"),
         What::Ringing { trunk } => info!(call, "far end rings over {trunk}"),
         What::EarlyMedia { trunk } => info!(call, "the carrier behind {trunk} is heard before the answer"),
-        What::Tone { tone, local } => info!(call, "{} tone {tone:?}", if *local { "our" } else { "the carrier's" }),
+        What::Tone { tone, local } => {
+            info!(call, "{} tone {tone:?}", if *local { "our" } else { "the carrier's" })
+        }
         What::Answered { operator, trunk, wait_ms, .. } => {
             let who = operator.as_ref().map(|name| name.as_str()).unwrap_or("nobody of ours");
             let over = trunk.as_ref().map(|trunk| trunk.as_str()).unwrap_or("no trunk");

@@ -92,10 +92,13 @@ impl Engine {
         let words = |error: record::RecordError| error.to_string();
         let sip = Sip::restore(setup.sip.clone(), fresh_seed(&mut rng), records, now);
         let calls = Calls::restore(setup.calls.clone(), fresh_seed(&mut rng), records, now).map_err(words)?;
-        let live = records.iter().filter_map(|record| Some((record.key.as_str(), record.value.as_deref()?)));
+        // The floor refuses keys that it never wrote.
+        let of_floor = records.iter().filter(|record| record.key.starts_with("acd/"));
+        let live = of_floor.filter_map(|record| Some((record.key.as_str(), record.value.as_deref()?)));
         let floor = Floor::restore(setup.queues.clone(), live, now).map_err(|error| error.to_string())?;
         let cards = Cards::restore(records).map_err(words)?;
-        let own = records.iter().find(|record| record.key == OWN_KEY).and_then(|record| record.value.as_deref());
+        let own =
+            records.iter().find(|record| record.key == OWN_KEY).and_then(|record| record.value.as_deref());
         let own = own.map(record::decode::<Own>).transpose().map_err(words)?;
         let mut engine = Self::assemble(setup, (sip, calls, floor, cards), rng);
         if let Some((_, own)) = own {
@@ -185,7 +188,10 @@ impl Engine {
 
     /// When to call [`Engine::handle_timeout`] again.
     pub fn next_timeout(&self) -> Option<MonoMs> {
-        [self.sip.next_timeout(), self.calls.next_timeout(), self.floor.next_timeout()].into_iter().flatten().min()
+        [self.sip.next_timeout(), self.calls.next_timeout(), self.floor.next_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Time has passed.

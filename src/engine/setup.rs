@@ -2,7 +2,7 @@
 
 use crate::acd::QueueConfig;
 use crate::call;
-use crate::orders::card::Kept;
+use crate::orders::Kept;
 use crate::sip::{self, TrunkAccount};
 use crate::terms::Epoch;
 

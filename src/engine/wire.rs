@@ -92,7 +92,9 @@ impl Engine {
                 let input = FloorInput::Enqueue { call, queue, caller, priority, wait_ms, since: None };
                 self.floor.handle(input, now);
             }
-            call::Output::Left { call } => self.floor.handle(FloorInput::Leave { call, abandoned: true }, now),
+            call::Output::Left { call } => {
+                self.floor.handle(FloorInput::Leave { call, abandoned: true }, now)
+            }
             call::Output::Accepted { call, operator } => {
                 self.floor.handle(FloorInput::Answered { call, operator }, now);
             }
@@ -114,15 +116,18 @@ impl Engine {
             call::Output::Dialled { call, operator, number } => {
                 let card = self.fresh_card(now);
                 let line = Number::default();
-                self.open_card(orders::Open {
-                    card,
-                    call,
-                    caller: number,
-                    line,
-                    trunk: None,
-                    queue: OWN_CALL_QUEUE,
-                    operator,
-                }, now);
+                self.open_card(
+                    orders::Open {
+                        card,
+                        call,
+                        caller: number,
+                        line,
+                        trunk: None,
+                        queue: OWN_CALL_QUEUE,
+                        operator,
+                    },
+                    now,
+                );
             }
             call::Output::Over { call, answered } => {
                 self.cards.handle(orders::Input::CallEnded { call, abandoned: !answered }, now);
@@ -190,7 +195,9 @@ impl Engine {
                     (orders::Answer::Refused(refusal), _) => {
                         Answer::Refused(Refusal::new(refusal.status, refusal.words))
                     }
-                    (orders::Answer::Ok | orders::Answer::Saving | orders::Answer::Accepted, _) => Answer::Done,
+                    (orders::Answer::Ok | orders::Answer::Saving | orders::Answer::Accepted, _) => {
+                        Answer::Done
+                    }
                 };
                 self.submits.remove(&request);
                 self.step.push(Output::Reply { request, answer });
@@ -236,7 +243,9 @@ impl Engine {
             }
             Ask::Hold(call) => self.in_call(&asker, call, call::Input::Hold { call, on: true }, now),
             Ask::Resume(call) => self.in_call(&asker, call, call::Input::Hold { call, on: false }, now),
-            Ask::Digits { call, digits } => self.in_call(&asker, call, call::Input::Digits { call, digits }, now),
+            Ask::Digits { call, digits } => {
+                self.in_call(&asker, call, call::Input::Digits { call, digits }, now)
+            }
         };
         self.step.push(Output::Reply { request, answer });
     }

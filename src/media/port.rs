@@ -10,50 +10,38 @@
 //! Invariant: whoever speaks, the party hears one RTP line; a packet from where none may come is counted
 //! and never answered; relaying allocates nothing.
 
+mod chores;
+mod hear;
+mod speak;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::fact::Quality;
 use crate::media::bridge::{EgressLine, Place};
 use crate::media::command::{Connect, Event, Law, Line, PortProgress, Remote};
-use crate::media::dtmf::{DigitEar, Pressed, Stroke, Telephone};
-use crate::media::g711::{SAMPLES_PER_MS, transcode};
+use crate::media::dtmf::DigitEar;
 use crate::media::latch::Latch;
-use crate::media::outbox::{Component, Outbox};
+use crate::media::outbox::Outbox;
 use crate::media::prompt::{Playing, Track};
-use crate::media::quality::{Reception, judged};
-use crate::media::rtcp;
-use crate::media::rtp::{self, Class, HEADER_LEN, Header};
+use crate::media::quality::Reception;
 use crate::media::shield::{Notice, Shield};
-use crate::media::voice::{Frame, Voice};
-use crate::media::watch::{Alarm, Watch};
+use crate::media::srtp::Srtp;
+use crate::media::voice::Voice;
+use crate::media::watch::Watch;
 use crate::terms::{PortId, Secret};
 
 /// How often a port looks after itself, microseconds.
 pub const CHORE_US: u64 = 100_000;
 
-/// A party that heard nothing for so long gets comfort silence, microseconds.
-const COMFORT_AFTER_US: u64 = 200_000;
-
 /// How often the quality is told, microseconds.
 const QUALITY_US: u64 = 5_000_000;
 
-/// Reports are sent each 2 to 5 s: the spread of RFC 3550 section 6.2 around a fixed minimum.
+/// The least time between two reports, microseconds; a spread is added (RFC 3550 section 6.2).
 const RTCP_MIN_US: u64 = 2_000_000;
-const RTCP_SPREAD_US: u64 = 3_000_000;
 
 /// A browser that agreed but has no keys after so long has failed, microseconds.
 const KEYS_WITHIN_US: u64 = 20_000_000;
-
-/// The longest packet time of our own frames, in samples: 60 ms.
-const MAX_FRAME: usize = 480;
-
-/// Own frames further behind than this are not made up for, microseconds.
-const MAX_BEHIND_US: u64 = 100_000;
-
-/// RFC 3389's static payload type.
-const STATIC_COMFORT: u8 = 13;
 
 /// When to raise the alarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,16 +74,6 @@ pub struct Heard<'a> {
     pub place: Place,
     /// The payload.
     pub payload: &'a [u8],
-}
-
-/// A packet to be written.
-struct Outgoing<'a> {
-    payload_type: u8,
-    place: Place,
-    to: SocketAddr,
-    payload: &'a [u8],
-    /// The law that the payload is in, where the party's is the other.
-    other_law: Option<Law>,
 }
 
 /// How packets travel to the party.
@@ -175,11 +153,6 @@ impl Port {
             spread: u64::from(line.ssrc) | 1,
             told: (0, 0),
         }
-    }
-
-    /// Its name.
-    pub fn id(&self) -> PortId {
-        self.id
     }
 
     /// Whether a browser's authentic check came from there.
@@ -308,518 +281,12 @@ impl Port {
                 Some(srtp) => srtp.received(),
                 None => self.reception.ssrc().map(|ssrc| (ssrc, u64::from(self.reception.highest()))),
             },
-            received_rtcp_index: srtp.map_or(0, super::srtp::Srtp::received_rtcp_index),
+            received_rtcp_index: srtp.map_or(0, Srtp::received_rtcp_index),
             address: match &self.way {
                 Way::Plain { latch, .. } => latch.as_ref().map(Latch::current),
                 Way::Browser(shield) => shield.nominated(),
             },
         })
-    }
-}
-
-/// What comes in.
-impl Port {
-    /// A datagram of the party came to one of the port's sockets. What it carries for the joined port.
-    pub fn handle<'a>(
-        &mut self,
-        datagram: &'a mut [u8],
-        from: SocketAddr,
-        component: Component,
-        now_us: u64,
-        out: &mut Outbox,
-    ) -> Option<Heard<'a>> {
-        match rtp::class(datagram) {
-            Class::Rtp if component == Component::Rtp => self.handle_rtp(datagram, from, now_us, out),
-            Class::Rtcp => {
-                self.handle_rtcp(datagram, from, now_us, out);
-                None
-            }
-            Class::Stun => {
-                self.handle_check(datagram, from, now_us, out);
-                None
-            }
-            Class::Dtls => {
-                self.handle_dtls(datagram, from, now_us, out);
-                None
-            }
-            Class::Rtp | Class::Unknown => {
-                out.counts.malformed += 1;
-                None
-            }
-        }
-    }
-
-    fn handle_check(&mut self, datagram: &[u8], from: SocketAddr, now_us: u64, out: &mut Outbox) {
-        let Way::Browser(shield) = &mut self.way else {
-            out.counts.malformed += 1;
-            return;
-        };
-        let Some(reply) = shield.check(datagram, from, now_us / 1_000) else {
-            out.counts.refused += 1;
-            return;
-        };
-        out.add_bytes(self.tag, Component::Rtp, from, &reply);
-        self.watch.sign(now_us);
-        self.note_reachable(now_us);
-    }
-
-    fn handle_dtls(&mut self, datagram: &[u8], from: SocketAddr, now_us: u64, out: &mut Outbox) {
-        let Way::Browser(shield) = &mut self.way else {
-            out.counts.malformed += 1;
-            return;
-        };
-        if !shield.shake(datagram, from, now_us / 1_000) {
-            out.counts.stray += 1;
-            return;
-        }
-        self.drain_shield(out);
-        self.note_reachable(now_us);
-    }
-
-    fn drain_shield(&mut self, out: &mut Outbox) {
-        let Way::Browser(shield) = &mut self.way else { return };
-        let tag = self.tag;
-        let notice = shield.drain(|to, bytes| {
-            out.add_bytes(tag, Component::Rtp, to, bytes);
-        });
-        self.take_notice(notice);
-    }
-
-    fn take_notice(&mut self, notice: Option<Notice>) {
-        match notice {
-            Some(Notice::Keyed(keys)) => {
-                self.keys_by_us = None;
-                self.events.push_back(Event::Secured { port: self.id, keys });
-            }
-            Some(Notice::Failed(why)) => {
-                self.keys_by_us = None;
-                self.events.push_back(Event::Failed { port: self.id, why });
-            }
-            None => {}
-        }
-    }
-
-    /// A browser's way stands once it has keys and a pair.
-    fn note_reachable(&mut self, now_us: u64) {
-        if !self.connected && matches!(self.way, Way::Browser(_)) && self.address(now_us).is_some() {
-            self.note_connected();
-            self.wake(now_us);
-        }
-    }
-
-    fn note_connected(&mut self) {
-        if !self.connected {
-            self.connected = true;
-            self.events.push_back(Event::Connected { port: self.id });
-        }
-    }
-
-    fn handle_rtp<'a>(
-        &mut self,
-        datagram: &'a mut [u8],
-        from: SocketAddr,
-        now_us: u64,
-        out: &mut Outbox,
-    ) -> Option<Heard<'a>> {
-        let header = self.open_rtp(datagram, from, now_us, out)?;
-        let agreed = self.agreed.as_ref()?;
-        let kind = kind_of(agreed, header.payload_type);
-        self.watch.sign(now_us);
-        if header.ssrc == self.line.ssrc() || !agreed.receive {
-            // Our own packets come back (RFC 3550 section 8.2), or the party is on hold and speaks anyway.
-            out.counts.unwanted += 1;
-            return None;
-        }
-        let timed = matches!(kind, Some(Kind::Sound(_)));
-        self.reception.note(header.ssrc, header.seq, header.ts, timed, now_us);
-        let Some(kind) = kind else {
-            out.counts.unwanted += 1;
-            return None;
-        };
-        self.note_sound(kind, now_us);
-        let payload = datagram.get(header.payload.clone())?;
-        if kind == Kind::Telephone {
-            let event = Telephone::read(payload)?;
-            let pressed = self.ear.hear(header.ssrc, header.ts, event, now_us);
-            self.tell_digit(pressed);
-        }
-        let place = Place { seq: header.seq, ts: header.ts, marker: header.marker };
-        Some(Heard { kind, ssrc: header.ssrc, place, payload })
-    }
-
-    /// Decrypts where there is something to decrypt, and checks that the packet may come from there.
-    /// After it `header.payload` lies in the plain packet at the front of `datagram`.
-    fn open_rtp(
-        &mut self,
-        datagram: &mut [u8],
-        from: SocketAddr,
-        now_us: u64,
-        out: &mut Outbox,
-    ) -> Option<Header> {
-        match &mut self.way {
-            Way::Plain { latch, .. } => {
-                let Some(header) = rtp::read(datagram) else {
-                    out.counts.malformed += 1;
-                    return None;
-                };
-                if !latch.as_mut().is_some_and(|latch| latch.admits(from, header.ssrc, header.seq, now_us)) {
-                    out.counts.stray += 1;
-                    self.watch.stray();
-                    return None;
-                }
-                Some(header)
-            }
-            Way::Browser(shield) => {
-                let len = open_shielded(shield, datagram, from, false, &mut self.watch, out)?;
-                let header = datagram.get(..len).and_then(rtp::read);
-                if header.is_none() {
-                    out.counts.malformed += 1;
-                }
-                header
-            }
-        }
-    }
-
-    fn note_sound(&mut self, kind: Kind, now_us: u64) {
-        self.watch.sound(kind == Kind::Comfort, now_us);
-        self.note_connected();
-        if !self.heard_first {
-            self.heard_first = true;
-            self.events.push_back(Event::FirstPacket { port: self.id });
-        }
-    }
-
-    fn tell_digit(&mut self, pressed: Option<Pressed>) {
-        if let Some(Pressed { digit, duration_ms }) = pressed {
-            self.events.push_back(Event::Digit { port: self.id, digit, duration_ms });
-        }
-    }
-
-    fn handle_rtcp(&mut self, datagram: &mut [u8], from: SocketAddr, now_us: u64, out: &mut Outbox) {
-        let len = match &mut self.way {
-            Way::Plain { latch, .. } => {
-                // Only figures hang on it, so the port may be any; the address must be the party's.
-                if latch.as_ref().is_none_or(|latch| latch.signalled().ip() != from.ip()) {
-                    out.counts.stray += 1;
-                    return;
-                }
-                datagram.len()
-            }
-            Way::Browser(shield) => {
-                let Some(len) = open_shielded(shield, datagram, from, true, &mut self.watch, out) else {
-                    return;
-                };
-                len
-            }
-        };
-        let Some(heard) = datagram.get(..len).and_then(|plain| rtcp::read(plain, self.line.ssrc())) else {
-            out.counts.malformed += 1;
-            return;
-        };
-        self.note_report(&heard, now_us);
-    }
-
-    fn note_report(&mut self, heard: &rtcp::Heard, now_us: u64) {
-        self.watch.sign(now_us);
-        self.note_connected();
-        if let Some(middle) = heard.middle_ntp {
-            self.party_report = Some((middle, now_us));
-        }
-        if let Some(block) = &heard.block {
-            self.loss_out = f32::from(block.fraction_lost) / 256.0;
-            if let Some(trip) = rtcp::round_trip_ms(block, now_us) {
-                self.rtt_ms = trip;
-            }
-            let alarm = self.watch.report(block.highest_seq, self.sent_packets);
-            self.tell_alarm(alarm);
-        }
-    }
-}
-
-/// What goes out.
-impl Port {
-    /// A packet of the joined party; `bridge` names the join, so that a new one begins a new source.
-    pub fn relay(&mut self, heard: &Heard<'_>, bridge: u32, now_us: u64, out: &mut Outbox) {
-        let Some((payload_type, law)) = self.outlet(heard) else {
-            self.line.skip(heard.ssrc, bridge, heard.place.seq);
-            out.counts.unwanted += 1;
-            return;
-        };
-        let Some(to) = self.address(now_us) else {
-            out.counts.unwanted += 1;
-            return;
-        };
-        let Some(place) = self.line.relay(heard.ssrc, bridge, heard.place, now_us) else {
-            out.counts.unwanted += 1;
-            return;
-        };
-        self.voice.comfort(false);
-        let other_law = match heard.kind {
-            Kind::Sound(from) if from != law => Some(from),
-            Kind::Sound(_) | Kind::Telephone | Kind::Comfort => None,
-        };
-        let outgoing = Outgoing { payload_type, place, to, payload: heard.payload, other_law };
-        if self.send(&outgoing, now_us, out) {
-            out.counts.relayed += 1;
-        }
-    }
-
-    /// The payload type under which the party takes this, if it takes it now.
-    fn outlet(&self, heard: &Heard<'_>) -> Option<(u8, Law)> {
-        let agreed = self.agreed.as_ref()?;
-        if !agreed.send || self.voice.is_speaking() {
-            return None;
-        }
-        let payload_type = match heard.kind {
-            Kind::Sound(_) => Some(agreed.payload_type),
-            Kind::Telephone => agreed.telephone_event,
-            Kind::Comfort => agreed.comfort_noise,
-        };
-        Some((payload_type?, agreed.law))
-    }
-
-    fn send(&mut self, outgoing: &Outgoing<'_>, now_us: u64, out: &mut Outbox) -> bool {
-        let Outgoing { payload_type, place, to, payload, other_law } = *outgoing;
-        let (way, ssrc) = (&mut self.way, self.line.ssrc());
-        let sent = out.add(self.tag, Component::Rtp, to, |slot| {
-            rtp::write(slot, place.marker, payload_type, place.seq, place.ts, ssrc)?;
-            let len = HEADER_LEN + payload.len();
-            let room = slot.get_mut(HEADER_LEN..len)?;
-            match other_law {
-                Some(from) => transcode(from, payload, room),
-                None => room.copy_from_slice(payload),
-            }
-            match way {
-                Way::Plain { .. } => Some(len),
-                Way::Browser(shield) => shield.protect(slot, len, false),
-            }
-        });
-        if sent {
-            self.sent_us = now_us;
-            self.sent_packets = self.sent_packets.wrapping_add(1);
-            self.sent_octets = self.sent_octets.wrapping_add(u32::try_from(payload.len()).unwrap_or(0));
-        }
-        sent
-    }
-
-    /// Where packets to the party go now, if it can be reached.
-    fn address(&self, now_us: u64) -> Option<SocketAddr> {
-        match &self.way {
-            Way::Plain { latch, .. } => latch.as_ref().map(Latch::current),
-            Way::Browser(shield) => shield.address(now_us / 1_000),
-        }
-    }
-
-    fn may_send(&self, now_us: u64) -> bool {
-        self.agreed.as_ref().is_some_and(|agreed| agreed.send) && self.address(now_us).is_some()
-    }
-
-    /// Begins the packet clock of our own sound, if there is any and the party can hear it.
-    fn wake(&mut self, now_us: u64) {
-        if self.frame_us.is_none() && self.voice.is_busy() && self.may_send(now_us) {
-            self.frame_us = Some(now_us);
-        }
-    }
-
-    /// One packet time of our own.
-    fn frame(&mut self, now_us: u64, out: &mut Outbox) {
-        let due_us = self.frame_us.take().unwrap_or(now_us);
-        let Some((agreed, to)) = self.agreed.as_ref().filter(|agreed| agreed.send).zip(self.address(now_us))
-        else {
-            // On hold or out of reach: what plays waits until `wake`.
-            return;
-        };
-        let (law, sound_type, event_type) = (agreed.law, agreed.payload_type, agreed.telephone_event);
-        let samples = agreed.ptime_ms.clamp(10, 60) * SAMPLES_PER_MS;
-        let mut buffer = [0; MAX_FRAME];
-        let len = usize::try_from(samples).unwrap_or(MAX_FRAME).min(MAX_FRAME);
-        let Some(room) = buffer.get_mut(..len) else { return };
-        match self.voice.next(law, room) {
-            Frame::Nothing => return,
-            Frame::Sound => {
-                let place = self.line.own(samples, now_us);
-                let outgoing =
-                    Outgoing { payload_type: sound_type, place, to, payload: room, other_law: None };
-                self.send(&outgoing, now_us, out);
-            }
-            Frame::Stroke(stroke) => self.stroke(stroke, event_type, samples, to, now_us, out),
-        }
-        if let Some(token) = self.voice.take_ended() {
-            self.events.push_back(Event::PlayEnded { port: self.id, token });
-        }
-        if self.voice.is_busy() {
-            let next = due_us + u64::from(samples) * 1_000 / u64::from(SAMPLES_PER_MS);
-            self.frame_us = Some(if next + MAX_BEHIND_US < now_us { now_us } else { next });
-        }
-    }
-
-    fn stroke(
-        &mut self,
-        stroke: Stroke,
-        event_type: Option<u8>,
-        samples: u32,
-        to: SocketAddr,
-        now_us: u64,
-        out: &mut Outbox,
-    ) {
-        match stroke {
-            // The clock of the line runs on: the next digit or sound is placed by time.
-            Stroke::Gap => self.line.pause(),
-            Stroke::Event { event, fresh, copies } => {
-                let Some(payload_type) = event_type else { return };
-                for copy in 0..copies {
-                    let begins = fresh && copy == 0;
-                    let mut place = self.line.own(if begins { samples } else { 0 }, now_us);
-                    // RFC 4733 section 2.3: the marker says where an event begins.
-                    place.marker = begins;
-                    let payload = &event.write();
-                    self.send(&Outgoing { payload_type, place, to, payload, other_law: None }, now_us, out);
-                }
-                if event.end {
-                    self.line.pause();
-                }
-            }
-        }
-    }
-}
-
-/// What a port does by itself, ten times a second.
-impl Port {
-    fn chores(&mut self, now_us: u64, out: &mut Outbox) {
-        let overdue = self.ear.overdue(now_us);
-        self.tell_digit(overdue);
-        if let Way::Browser(shield) = &self.way {
-            self.watch.consent(shield.consent_in_doubt(now_us / 1_000));
-        }
-        while let Some(alarm) = self.watch.check(now_us) {
-            self.tell_alarm(Some(alarm));
-        }
-        if self.keys_by_us.is_some_and(|by| by <= now_us) {
-            self.take_notice(Some(Notice::Failed(
-                "the browser did not finish ICE and DTLS in time".to_owned(),
-            )));
-        }
-        self.note_reachable(now_us);
-        self.keep_awake(now_us);
-        if self.rtcp_us <= now_us {
-            self.report(now_us, out);
-        }
-        if self.quality_us <= now_us {
-            self.quality_us = now_us + QUALITY_US;
-            self.tell_quality();
-        }
-    }
-
-    /// Gateways hang up on a stream that stops (GSM gateways after 10 s): nobody speaks, so silence is sent.
-    fn keep_awake(&mut self, now_us: u64) {
-        let idle = now_us.saturating_sub(self.sent_us) > COMFORT_AFTER_US;
-        if idle && matches!(self.way, Way::Plain { .. }) && self.may_send(now_us) {
-            self.voice.comfort(true);
-        }
-        self.wake(now_us);
-    }
-
-    fn tell_alarm(&mut self, alarm: Option<Alarm>) {
-        let port = self.id;
-        self.events.extend(alarm.map(|alarm| match alarm {
-            Alarm::Silent(flow, cause) => Event::Silent { port, flow, cause: cause.to_owned() },
-            Alarm::Recovered(flow) => Event::Recovered { port, flow },
-            Alarm::Dead => Event::Dead { port },
-        }));
-    }
-
-    fn tell_quality(&mut self) {
-        if let Some((loss_in, jitter_ms)) = self.reception.rate() {
-            let quality: Quality = judged(loss_in, self.loss_out, jitter_ms, self.rtt_ms);
-            self.events.push_back(Event::Quality { port: self.id, quality });
-        }
-    }
-
-    /// Sends our report and chooses the time of the next.
-    fn report(&mut self, now_us: u64, out: &mut Outbox) {
-        // xorshift64: only a spread, so that a thousand ports do not report at once.
-        self.spread ^= self.spread << 13;
-        self.spread ^= self.spread >> 7;
-        self.spread ^= self.spread << 17;
-        self.rtcp_us = now_us + RTCP_MIN_US + self.spread % RTCP_SPREAD_US;
-        let Some((component, to)) = self.report_address(now_us) else { return };
-        let ntp = rtcp::ntp(now_us);
-        let (packets, octets) = (self.sent_packets, self.sent_octets);
-        let ts = self.line.ts_at(now_us);
-        let sent = (packets > 0).then_some(rtcp::Sent { ntp, ts, packets, octets });
-        let block = self.report_block(now_us);
-        let (way, ssrc, cname) = (&mut self.way, self.line.ssrc(), self.cname.as_str());
-        out.add(self.tag, component, to, |slot| {
-            let len = rtcp::write(slot, ssrc, sent.as_ref(), block.as_ref(), cname)?;
-            match way {
-                Way::Plain { .. } => Some(len),
-                Way::Browser(shield) => shield.protect(slot, len, true),
-            }
-        });
-    }
-
-    fn report_block(&mut self, now_us: u64) -> Option<rtcp::Block> {
-        let mut block = self.reception.report()?;
-        if let Some((middle, at_us)) = self.party_report {
-            block.last_sr = middle;
-            let delay = now_us.saturating_sub(at_us) * 65_536 / 1_000_000;
-            block.delay = u32::try_from(delay).unwrap_or(u32::MAX);
-        }
-        Some(block)
-    }
-
-    fn report_address(&self, now_us: u64) -> Option<(Component, SocketAddr)> {
-        match &self.way {
-            Way::Browser(shield) => Some((Component::Rtp, shield.address(now_us / 1_000)?)),
-            Way::Plain { latch, rtcp } => {
-                let latch = latch.as_ref()?;
-                if latch.current() == latch.signalled() {
-                    return Some((Component::Rtcp, (*rtcp)?));
-                }
-                // Behind NAT the signalled RTCP port is as wrong as the RTP port was: the next one is the best guess.
-                let mut to = latch.current();
-                to.set_port(to.port().checked_add(1)?);
-                Some((Component::Rtcp, to))
-            }
-        }
-    }
-}
-
-/// What a payload type means for this party. The static types mean their laws even where the other was
-/// agreed: some gateways change the law in mid-call without a word.
-fn kind_of(agreed: &Connect, payload_type: u8) -> Option<Kind> {
-    if payload_type == agreed.payload_type {
-        Some(Kind::Sound(agreed.law))
-    } else if Some(payload_type) == agreed.telephone_event {
-        Some(Kind::Telephone)
-    } else if Some(payload_type) == agreed.comfort_noise || payload_type == STATIC_COMFORT {
-        Some(Kind::Comfort)
-    } else {
-        [Law::Pcma, Law::Pcmu].into_iter().find(|law| law.payload_type() == payload_type).map(Kind::Sound)
-    }
-}
-
-/// Decrypts a browser's packet in place; the length of the plain packet.
-fn open_shielded(
-    shield: &mut Shield,
-    datagram: &mut [u8],
-    from: SocketAddr,
-    is_rtcp: bool,
-    watch: &mut Watch,
-    out: &mut Outbox,
-) -> Option<usize> {
-    if !shield.is_validated(from) {
-        out.counts.stray += 1;
-        watch.stray();
-        return None;
-    }
-    match shield.unprotect(datagram, is_rtcp) {
-        Ok(len) => Some(len),
-        Err(_) => {
-            out.counts.refused += 1;
-            watch.refused();
-            None
-        }
     }
 }
 

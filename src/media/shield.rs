@@ -171,9 +171,14 @@ impl Shield {
         if now.saturating_sub(checked) >= CONSENT_LOST_MS { None } else { self.ice.nominated() }
     }
 
-    /// Whether the browser's checks stopped.
-    pub fn consent_in_doubt(&self, now: MonoMs) -> bool {
-        self.ice.last_check().is_some_and(|checked| now.saturating_sub(checked) >= CONSENT_DOUBT_MS)
+    /// What is wrong with the way to the browser, in words.
+    pub fn trouble(&self, now: MonoMs) -> Option<&'static str> {
+        match self.ice.last_check() {
+            None => Some("no connectivity check of the browser arrives"),
+            Some(_) if self.srtp.is_none() => Some("DTLS is not finished"),
+            Some(checked) if now.saturating_sub(checked) >= CONSENT_DOUBT_MS => Some("ICE consent lost"),
+            Some(_) => None,
+        }
     }
 
     /// Whether media may come from there.

@@ -42,7 +42,7 @@ pub struct Watch {
     dead: bool,
     refused: u32,
     stray: u32,
-    consent_lost: bool,
+    trouble: Option<&'static str>,
     /// The party's last report: its highest sequence of ours, and what we had sent by then.
     report: Option<(u32, u32)>,
     unheard: bool,
@@ -63,7 +63,7 @@ impl Watch {
             dead: false,
             refused: 0,
             stray: 0,
-            consent_lost: false,
+            trouble: None,
             report: None,
             unheard: false,
             recovered: false,
@@ -109,9 +109,9 @@ impl Watch {
         self.stray = self.stray.saturating_add(1);
     }
 
-    /// Whether a browser still consents to be sent to (RFC 7675).
-    pub fn consent(&mut self, lost: bool) {
-        self.consent_lost = lost;
+    /// What is known to be wrong with the way to the party, in words; `None` when nothing is.
+    pub fn trouble(&mut self, words: Option<&'static str>) {
+        self.trouble = words;
     }
 
     /// The party reports the highest sequence number that it heard of us; `sent` packets went so far.
@@ -138,7 +138,7 @@ impl Watch {
             return None;
         }
         let quiet = now_us.saturating_sub(self.sound_us);
-        if !self.silent && quiet >= self.silence_us && (!self.announced || self.consent_lost) {
+        if !self.silent && quiet >= self.silence_us && (!self.announced || self.trouble.is_some()) {
             self.silent = true;
             return Some(Alarm::Silent(Flow::In, self.cause()));
         }
@@ -151,8 +151,8 @@ impl Watch {
 
     /// The most telling of what was seen since sound was last heard.
     fn cause(&self) -> &'static str {
-        if self.consent_lost {
-            "ICE consent lost"
+        if let Some(words) = self.trouble {
+            words
         } else if self.refused > 0 {
             "decrypt failures"
         } else if self.stray > 0 {
@@ -208,7 +208,7 @@ mod tests {
             if stray {
                 watch.stray();
             }
-            watch.consent(lost);
+            watch.trouble(lost.then_some("ICE consent lost"));
             assert_eq!(watch.check(2 * SECOND), Some(Alarm::Silent(Flow::In, cause)));
         }
     }

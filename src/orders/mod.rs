@@ -7,5 +7,7 @@
 pub mod card;
 pub mod core;
 pub mod outbox;
+pub mod word;
 
-pub use card::{Answer, Cards, Input, Kept, Open, Output, Refusal, Submit};
+pub use card::Cards;
+pub use word::{Answer, Input, Kept, KeptState, Open, Output, Refusal, Submit};

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::fact::{CallResult, Cause, Direction, Fact, What};
+use crate::fact::{CallResult, Cause, Direction, Fact, Party, What};
 use crate::terms::{CallId, CardId, Number, OperatorName, QueueName, TrunkName, WallMs};
 
 /// Calls that [`Cdrs`] follows at a time; more yield a record without their middle.
@@ -88,6 +88,9 @@ impl Cdr {
             self.operator = Some(operator.clone());
         } else if let What::Ringing { trunk } | What::EarlyMedia { trunk } = &fact.what {
             self.trunk = Some(trunk.clone());
+        } else if let What::Leg { party: Party::Trunk(trunk), .. } = &fact.what {
+            // The leg that is tried, for a call that ends before the far end rings.
+            return self.direction != Direction::In && self.try_trunk(trunk);
         } else if let What::Answered { operator, trunk, queue, wait_ms } = &fact.what {
             self.answer(operator.as_ref(), trunk.as_ref(), queue.as_ref());
             if self.answered_at.is_none() {
@@ -118,6 +121,14 @@ impl Cdr {
         self.operator = operator.or(self.operator.as_ref()).cloned();
         self.trunk = trunk.or(self.trunk.as_ref()).cloned();
         self.queue = queue.or(self.queue.as_ref()).cloned();
+    }
+
+    fn try_trunk(&mut self, trunk: &TrunkName) -> bool {
+        let other = self.answered_at.is_none() && self.trunk.as_ref() != Some(trunk);
+        if other {
+            self.trunk = Some(trunk.clone());
+        }
+        other
     }
 
     /// Closes the record of a call that its node took with it; nobody knows when, so `now` is said.

@@ -298,7 +298,7 @@ pub struct TrunkShape {
     pub last_error: String,
     /// Share of today's outgoing calls over it that were answered; absent before the first.
     pub asr: Option<f64>,
-    /// Today's outgoing calls it reported as answered although nothing was ever heard.
+    /// Today's outgoing calls it reported as answered although nothing was heard from the answer on.
     pub false_answers: u64,
 }
 

@@ -2,8 +2,8 @@
 //! centre: whatever is lost, repeated, forked, cancelled or forged stops here, and the calls see legs
 //! that ring, answer, change and end.
 //!
-//! The way of a message: [`receive`] (is it one, is it new) → [`auth`] (who is it) → [`callee`], [`within`]
-//! or [`register`] (what does it want); the way of a command: [`caller`], [`callee`], [`dialog::change`].
+//! The way of a message: `receive` (is it one, is it new) → `auth` (who is it) → `callee`, `within` or
+//! `register` (what does it want); the way of a command: `caller`, `callee`, `dialog/change`.
 //! Invariant: no clock, no entropy but the seed, no socket; after each `handle` or `handle_timeout` the
 //! owner drains `poll`, and `records` then hold all that another process needs to go on.
 
@@ -29,9 +29,6 @@ mod wire;
 mod within;
 mod words;
 
-#[cfg(test)]
-mod tests;
-
 use crate::fact::Party;
 use crate::record::{Record, decode, shift_ms};
 use crate::terms::{LegId, MonoMs, Now, WallMs};
@@ -47,7 +44,8 @@ use trunk::Trunks;
 use wire::Wire;
 
 pub use words::{
-    Command, Config, Counts, Event, Identity, Input, Invited, Output, Path, Prefix, TrunkAccount, TrunkKind, Way,
+    Command, Config, Counts, Event, Identity, Input, Invited, Output, Path, Prefix, TrunkAccount, TrunkKind,
+    Way,
 };
 
 /// The SIP machine. After each `handle` or `handle_timeout`, drain `poll` until `None`.
@@ -257,3 +255,6 @@ impl Sip {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -91,7 +91,13 @@ impl Sip {
         let found = invite.and_then(|id| {
             self.wire.tx.incoming(id).map(|incoming| (incoming.leg, incoming.path, incoming.is_open()))
         });
-        let Some((leg, from, open)) = found.filter(|(_, from, _)| is_same_source(from, path)) else {
+        let his_socket = |leg: Option<LegId>| {
+            let owner = path.flow().and_then(|flow| self.registrar.on_flow(flow)).map(|(who, _)| who);
+            owner.is_some() && leg.and_then(|leg| self.legs.get(leg)).map(|leg| &leg.party) == owner
+        };
+        let is_his =
+            |(leg, from, _): &(Option<LegId>, Path, bool)| is_same_source(from, path) || his_socket(*leg);
+        let Some((leg, from, open)) = found.filter(is_his) else {
             return self.refuse(request, path, 481);
         };
         let tag = leg.and_then(|leg| self.legs.get(leg)).map(|leg| leg.dialog.local_tag.clone());

@@ -199,11 +199,22 @@ impl Registrar {
         let (who, instance) = (binding.who.clone(), binding.instance.clone());
         self.remove(&who, &instance);
         if let Some(flow) = binding.path.flow().filter(|_| !binding.lost) {
-            self.flows.insert(flow, (who.clone(), instance.clone()));
+            let before = self.flows.insert(flow, (who.clone(), instance.clone()));
+            self.lose(before, flow);
         }
         self.expiring.insert((binding.expires_at, who.clone(), instance.clone()));
         self.dirty.insert((who.clone(), instance.clone()));
         self.bindings.entry(who).or_default().insert(instance, binding);
+    }
+
+    /// Somebody else logged in on the same socket: the one before cannot be reached there any more.
+    fn lose(&mut self, before: Option<(Party, String)>, flow: FlowId) {
+        let Some((who, instance)) = before else { return };
+        let device = self.bindings.get_mut(&who).and_then(|devices| devices.get_mut(&instance));
+        if let Some(binding) = device.filter(|binding| binding.path.flow() == Some(flow)) {
+            binding.lost = true;
+            self.dirty.insert((who, instance));
+        }
     }
 
     /// Takes a device away; true when it was the account's last.
@@ -215,7 +226,7 @@ impl Registrar {
             self.bindings.remove(who);
         }
         if let Some(flow) = binding.path.flow()
-            && self.flows.get(&flow).is_some_and(|(_, owner)| owner == instance)
+            && self.flows.get(&flow).is_some_and(|(owner, device)| owner == who && device == instance)
         {
             self.flows.remove(&flow);
         }
@@ -330,6 +341,16 @@ mod tests {
         assert_eq!(registrar.next_timeout(), Some(60_000));
         assert!(registrar.expire(59_999).is_empty());
         assert_eq!(registrar.expire(60_000), [who]);
+    }
+
+    #[test]
+    fn a_socket_has_one_owner_at_a_time() {
+        let (mut registrar, now) = (Registrar::default(), Now::default());
+        let (one, two) = (Party::Operator("op1".into()), Party::Operator("op2".into()));
+        registrar.put(&one, shown("a", 1, 1), 10, now);
+        registrar.put(&two, shown("b", 1, 1), 10, now);
+        assert!(registrar.newest(&one).is_none());
+        assert_eq!(registrar.on_flow(FlowId(1)).unwrap().0, two);
     }
 
     #[test]

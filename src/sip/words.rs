@@ -2,9 +2,9 @@
 //! no socket crosses this door, only legs, parties, session descriptions and causes.
 //!
 //! Invariant: a leg that was begun (by `Command::Invite` or `Event::Invited`) ends with exactly one
-//! `Event::Failed` or `Event::Ended`; nothing is said about it afterwards, and a command that names
-//! it is then ignored. The one exception is a leg that we refuse ourselves before it was answered:
-//! `Command::Reject` (and `Command::HangUp` of an unanswered incoming leg) also yields `Ended`.
+//! `Event::Failed` (outgoing, before its answer) or `Event::Ended` (all others), whoever ends it;
+//! nothing is said about it afterwards, and a command that names it then is ignored. Ends that we ask
+//! for are told at once; what CANCEL, BYE and their answers still need happens behind this door.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -254,7 +254,7 @@ pub enum Command {
         /// Our answer, or our offer if the INVITE had none.
         sdp: Bytes,
     },
-    /// A final refusal to an incoming leg.
+    /// A final refusal to an incoming leg; `Ended` follows at once.
     Reject {
         /// Which.
         leg: LegId,
@@ -285,7 +285,8 @@ pub enum Command {
         /// SIP status, for instance 488.
         code: u16,
     },
-    /// Ends the leg: CANCEL, final response or BYE, whichever its state asks. `Ended` follows at once.
+    /// Ends the leg: CANCEL, final response or BYE, whichever its state asks. `Ended` follows at once, or
+    /// for an outgoing leg before its answer `Failed` with 487 and [`Way::Cancelled`].
     HangUp {
         /// Which.
         leg: LegId,

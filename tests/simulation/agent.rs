@@ -37,16 +37,35 @@ pub struct Account {
 /// What the agent tells its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {
-    Invited { leg: u64, auto: bool },
-    Rang { leg: u64 },
-    Answered { leg: u64 },
-    Failed { leg: u64, code: u16 },
-    Ended { leg: u64, by_peer: bool },
+    Invited {
+        leg: u64,
+        auto: bool,
+    },
+    Rang {
+        leg: u64,
+    },
+    Answered {
+        leg: u64,
+    },
+    Failed {
+        leg: u64,
+        code: u16,
+    },
+    Ended {
+        leg: u64,
+        by_peer: bool,
+    },
     Registered,
     RegisterFailed(u16),
-    Changed { leg: u64, code: u16 },
+    Changed {
+        leg: u64,
+        code: u16,
+    },
     /// The answer to our BYE.
-    ByeAnswered { leg: u64, code: u16 },
+    ByeAnswered {
+        leg: u64,
+        code: u16,
+    },
 }
 
 /// Where a leg stands.
@@ -190,8 +209,15 @@ impl Agent {
         }
         self.send(request.to_bytes());
         let next = if self.reliable() { u64::MAX } else { self.now + T1_MS };
-        let asked =
-            Asked { request, leg, next, pause: T1_MS, end: self.now + GIVE_UP_MS, provisional: false, tried_login };
+        let asked = Asked {
+            request,
+            leg,
+            next,
+            pause: T1_MS,
+            end: self.now + GIVE_UP_MS,
+            provisional: false,
+            tried_login,
+        };
         self.asked.insert(branch.clone(), asked);
         branch
     }
@@ -297,7 +323,11 @@ impl Agent {
         }
         let mut request = Request::new(method.clone(), leg.target.clone());
         request.headers.push(Name::From, format!("{};tag={}", leg.local, leg.local_tag));
-        let to = if leg.remote_tag.is_empty() { leg.remote.clone() } else { format!("{};tag={}", leg.remote, leg.remote_tag) };
+        let to = if leg.remote_tag.is_empty() {
+            leg.remote.clone()
+        } else {
+            format!("{};tag={}", leg.remote, leg.remote_tag)
+        };
         request.headers.push(Name::To, to);
         request.headers.push(Name::CallId, leg.call_id.clone());
         request.headers.push(Name::CSeq, format!("{} {}", leg.cseq, method.as_str()));
@@ -338,8 +368,13 @@ impl Agent {
     }
 
     fn cancel(&mut self, id: u64) {
-        let found = self.asked.iter().find(|(_, asked)| asked.leg == Some(id) && asked.request.method == Method::Invite);
-        let Some((branch, asked)) = found.map(|(branch, asked)| (branch.clone(), asked.clone())) else { return };
+        let found = self
+            .asked
+            .iter()
+            .find(|(_, asked)| asked.leg == Some(id) && asked.request.method == Method::Invite);
+        let Some((branch, asked)) = found.map(|(branch, asked)| (branch.clone(), asked.clone())) else {
+            return;
+        };
         if self.asked.contains_key(&format!("{branch}/cancel")) {
             return;
         }
@@ -402,9 +437,11 @@ impl Agent {
                 response.headers.push(name.clone(), value.clone());
             }
         }
-        let mut to = String::from_utf8_lossy(request.headers.first(&Name::To).unwrap_or_default()).into_owned();
+        let mut to =
+            String::from_utf8_lossy(request.headers.first(&Name::To).unwrap_or_default()).into_owned();
         if code > 100 && !to.contains("tag=") {
-            let tag = id.and_then(|id| self.legs.get(&id)).map_or("nobody".to_owned(), |leg| leg.local_tag.clone());
+            let tag =
+                id.and_then(|id| self.legs.get(&id)).map_or("nobody".to_owned(), |leg| leg.local_tag.clone());
             to.push_str(&format!(";tag={tag}"));
         }
         response.headers.push(Name::To, to);
@@ -417,8 +454,13 @@ impl Agent {
     fn answer(&mut self, request: &Request, response: &Response) {
         let bytes = response.to_bytes();
         let key = key(request);
-        if response.code >= 200 && request.method == Method::Invite && response.code >= 300 && !self.reliable() {
-            self.refused.insert(key.0.clone(), (bytes.clone(), self.now + T1_MS, T1_MS, self.now + GIVE_UP_MS));
+        if response.code >= 200
+            && request.method == Method::Invite
+            && response.code >= 300
+            && !self.reliable()
+        {
+            self.refused
+                .insert(key.0.clone(), (bytes.clone(), self.now + T1_MS, T1_MS, self.now + GIVE_UP_MS));
         }
         self.answered.insert(key, (bytes.clone(), self.now + GIVE_UP_MS));
         self.send(bytes);
@@ -514,11 +556,19 @@ impl Agent {
 
     fn request_came(&mut self, request: Request) {
         if request.method == Method::Ack {
-            let branch = request.headers.via_top().ok().and_then(|via| via.branch().map(str::to_owned)).unwrap_or_default();
+            let branch = request
+                .headers
+                .via_top()
+                .ok()
+                .and_then(|via| via.branch().map(str::to_owned))
+                .unwrap_or_default();
             self.refused.remove(&branch);
             if let Some(id) = self.leg_of(&request)
                 && let Some(leg) = self.legs.get_mut(&id)
-                && leg.unacked.as_ref().is_some_and(|one| Ok(one.1) == request.headers.cseq().map(|(number, _)| number))
+                && leg
+                    .unacked
+                    .as_ref()
+                    .is_some_and(|one| Ok(one.1) == request.headers.cseq().map(|(number, _)| number))
             {
                 leg.unacked = None;
             }
@@ -577,7 +627,10 @@ impl Agent {
         self.legs.insert(id, leg);
         let trying = self.response(&request, Some(id), 100);
         self.answer(&request, &trying);
-        let auto = request.headers.iter().any(|header| String::from_utf8_lossy(header.value()).contains("answer-after"));
+        let auto = request
+            .headers
+            .iter()
+            .any(|header| String::from_utf8_lossy(header.value()).contains("answer-after"));
         self.said.push_back(Said::Invited { leg: id, auto });
     }
 
@@ -653,7 +706,9 @@ impl Agent {
             asked.provisional = true;
             asked.end = self.now + 180_000;
             let leg = asked.leg;
-            if method == Method::Invite && let Some(id) = leg {
+            if method == Method::Invite
+                && let Some(id) = leg
+            {
                 self.progressed(id, response);
             }
             return;
@@ -735,7 +790,9 @@ impl Agent {
             leg.target = target;
         }
         let first = leg.state == State::Calling;
-        if let Some(tag) = response.headers.to().ok().and_then(|to| to.tag().map(str::to_owned)).filter(|_| first) {
+        if let Some(tag) =
+            response.headers.to().ok().and_then(|to| to.tag().map(str::to_owned)).filter(|_| first)
+        {
             leg.remote_tag = tag;
         }
         let leg_now = leg.clone();
@@ -781,15 +838,19 @@ impl Agent {
     }
 
     fn login(&mut self, asked: Asked, response: &Response) {
-        let Some(challenge) = digest::choose(response.headers.challenges(&Name::WwwAuthenticate)) else { return };
+        let Some(challenge) = digest::choose(response.headers.challenges(&Name::WwwAuthenticate)) else {
+            return;
+        };
         let nonce = challenge.text("nonce").unwrap_or_default();
         let count = self.nonce_counts.entry(nonce).or_default();
         *count += 1;
-        let login = Login { user: self.account.user.clone(), password: Secret::new(self.account.password.clone()) };
+        let login =
+            Login { user: self.account.user.clone(), password: Secret::new(self.account.password.clone()) };
         let mut request = asked.request;
         let uri = String::from_utf8_lossy(&request.uri).into_owned();
         let cnonce = self.dice.word();
-        let shown = login.answer(&challenge, &request.method, &uri, &cnonce, *count).expect("answerable challenge");
+        let shown =
+            login.answer(&challenge, &request.method, &uri, &cnonce, *count).expect("answerable challenge");
         request.headers.remove_all(&Name::Via);
         request.headers.set(Name::Authorization, shown.to_string());
         let (number, method) = request.headers.cseq().expect("CSeq");
@@ -805,7 +866,10 @@ impl Agent {
             }
         };
         request.headers.set(Name::CSeq, format!("{number} {}", method.as_str()));
-        if method == Method::Invite && let Some(leg) = asked.leg.and_then(|id| self.legs.get_mut(&id)) && leg.state == State::Calling {
+        if method == Method::Invite
+            && let Some(leg) = asked.leg.and_then(|id| self.legs.get_mut(&id))
+            && leg.state == State::Calling
+        {
             leg.invite = Some(request.clone());
         }
         self.ask(request, asked.leg, true);
@@ -822,16 +886,30 @@ impl Agent {
 
     pub fn handle_timeout(&mut self, now: u64) {
         self.now = now;
-        let due: Vec<String> = self.asked.iter().filter(|(_, one)| one.next.min(one.end) <= now).map(|(key, _)| key.clone()).collect();
+        let due: Vec<String> = self
+            .asked
+            .iter()
+            .filter(|(_, one)| one.next.min(one.end) <= now)
+            .map(|(key, _)| key.clone())
+            .collect();
         for key in due {
             self.asked_due(&key);
         }
-        let unacked: Vec<u64> =
-            self.legs.iter().filter(|(_, leg)| leg.unacked.as_ref().is_some_and(|one| one.2.min(one.4) <= now)).map(|(id, _)| *id).collect();
+        let unacked: Vec<u64> = self
+            .legs
+            .iter()
+            .filter(|(_, leg)| leg.unacked.as_ref().is_some_and(|one| one.2.min(one.4) <= now))
+            .map(|(id, _)| *id)
+            .collect();
         for id in unacked {
             self.unacked_due(id);
         }
-        let refused: Vec<String> = self.refused.iter().filter(|(_, one)| one.1.min(one.3) <= now).map(|(key, _)| key.clone()).collect();
+        let refused: Vec<String> = self
+            .refused
+            .iter()
+            .filter(|(_, one)| one.1.min(one.3) <= now)
+            .map(|(key, _)| key.clone())
+            .collect();
         for key in refused {
             let Some(one) = self.refused.get_mut(&key) else { continue };
             if one.3 <= now {
@@ -851,7 +929,10 @@ impl Agent {
         let Some(asked) = self.asked.get_mut(key) else { return };
         if asked.end <= now {
             let asked = self.asked.remove(key).expect("there");
-            let answered = asked.request.method == Method::Invite && asked.next == u64::MAX && asked.provisional && asked.leg.is_some_and(|id| self.legs.get(&id).is_some_and(|leg| leg.ack.is_some()));
+            let answered = asked.request.method == Method::Invite
+                && asked.next == u64::MAX
+                && asked.provisional
+                && asked.leg.is_some_and(|id| self.legs.get(&id).is_some_and(|leg| leg.ack.is_some()));
             if !answered {
                 self.timed_out(&asked);
             }
@@ -862,7 +943,13 @@ impl Agent {
             asked.next = u64::MAX;
             return;
         }
-        asked.pause = if invite { asked.pause * 2 } else if asked.provisional { T2_MS } else { (asked.pause * 2).min(T2_MS) };
+        asked.pause = if invite {
+            asked.pause * 2
+        } else if asked.provisional {
+            T2_MS
+        } else {
+            (asked.pause * 2).min(T2_MS)
+        };
         asked.next = now + asked.pause;
         let bytes = asked.request.to_bytes();
         self.send(bytes);
@@ -909,7 +996,9 @@ impl Agent {
         self.connected = false;
         let asked = std::mem::take(&mut self.asked);
         for (_, asked) in asked {
-            if asked.leg.is_some_and(|id| self.legs.get(&id).is_some_and(|leg| leg.state == State::Up)) && asked.request.method != Method::Bye {
+            if asked.leg.is_some_and(|id| self.legs.get(&id).is_some_and(|leg| leg.state == State::Up))
+                && asked.request.method != Method::Bye
+            {
                 if let Some(leg) = asked.leg.and_then(|id| self.legs.get_mut(&id)) {
                     leg.change_out = false;
                 }
@@ -931,7 +1020,8 @@ impl Agent {
 }
 
 fn key(request: &Request) -> (String, String) {
-    let branch = request.headers.via_top().ok().and_then(|via| via.branch().map(str::to_owned)).unwrap_or_default();
+    let branch =
+        request.headers.via_top().ok().and_then(|via| via.branch().map(str::to_owned)).unwrap_or_default();
     (branch, request.method.as_str().to_owned())
 }
 

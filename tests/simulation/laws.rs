@@ -33,6 +33,11 @@ impl Laws {
         self.accepted_facts.clear();
     }
 
+    /// The new engine knows these calls, also where their first fact died with the old one.
+    pub fn carry(&mut self, calls: &BTreeSet<CallId>) {
+        self.arrived.extend(calls);
+    }
+
     pub fn fact(&mut self, fact: &Fact, store: &Store) {
         match self.last {
             Some((epoch, seq)) if epoch == fact.epoch && fact.seq != seq + 1 => {
@@ -95,6 +100,7 @@ impl Laws {
         self.operators(engine);
         self.ports(engine, plane);
         self.talk(engine, plane);
+        self.sound(engine, plane);
         if engine.runaway() != 0 {
             self.wrong("the machines do not come to rest");
         }
@@ -113,7 +119,11 @@ impl Laws {
                 Stage::Offering { queue, operator, .. } => {
                     waiting.insert(call.id, (queue.clone(), Some(operator.clone())));
                 }
-                Stage::Calling | Stage::Greeting { .. } | Stage::Dialling(_) | Stage::Talking | Stage::Farewell { .. } => {}
+                Stage::Calling
+                | Stage::Greeting { .. }
+                | Stage::Dialling(_)
+                | Stage::Talking
+                | Stage::Farewell { .. } => {}
             }
         }
         let floor = engine.floor();
@@ -153,8 +163,13 @@ impl Laws {
 
     /// Ports open are those of legs alive, and every leg of a call is a leg of SIP.
     fn ports(&mut self, engine: &Engine, plane: &Plane) {
-        let of_legs: BTreeSet<PortId> =
-            engine.calls().all().flat_map(|call| call.legs()).filter_map(|leg| leg.port.as_ref()).map(|port| port.id).collect();
+        let of_legs: BTreeSet<PortId> = engine
+            .calls()
+            .all()
+            .flat_map(|call| call.legs())
+            .filter_map(|leg| leg.port.as_ref())
+            .map(|port| port.id)
+            .collect();
         let open: BTreeSet<PortId> = plane.ports.keys().copied().collect();
         if of_legs != open {
             self.wrong(format!("legs hold ports {of_legs:?}, open are {open:?}"));
@@ -165,12 +180,31 @@ impl Laws {
         }
     }
 
+    /// Who waits hears music, who is greeted hears the greeting: also after a restore.
+    fn sound(&mut self, engine: &Engine, plane: &Plane) {
+        for call in engine.calls().all() {
+            let port = call.first.port.as_ref().and_then(|port| plane.ports.get(&port.id));
+            let playing = port.and_then(|port| port.playing);
+            let right = match &call.stage {
+                Stage::Greeting { token } => playing == Some((*token, false)),
+                Stage::Waiting { .. } | Stage::Offering { .. } => playing.is_some_and(|(_, repeat)| repeat),
+                Stage::Farewell { .. } => playing.is_some() || !call.first.is_up(),
+                Stage::Calling | Stage::Dialling(_) | Stage::Talking => true,
+            };
+            if !right {
+                self.wrong(format!("call {} in {:?} hears {playing:?}", call.id, call.stage));
+            }
+        }
+    }
+
     /// Who talks hears the other, and nobody else is joined.
     fn talk(&mut self, engine: &Engine, plane: &Plane) {
         let mut joined = BTreeSet::new();
         for call in engine.calls().all() {
             let port = |leg: &tandem::call::Leg| leg.port.as_ref().map(|port| port.id);
-            let (Some(a), Some(b)) = (port(&call.first), call.second.as_ref().and_then(port)) else { continue };
+            let (Some(a), Some(b)) = (port(&call.first), call.second.as_ref().and_then(port)) else {
+                continue;
+            };
             let may = match &call.stage {
                 Stage::Talking => true,
                 Stage::Dialling(hunt) => hunt.early,
@@ -186,7 +220,8 @@ impl Laws {
             }
             if matches!(call.stage, Stage::Talking) && !held && is {
                 for id in [a, b] {
-                    if plane.ports.get(&id).is_some_and(|port| port.playing.is_some_and(|(_, repeat)| repeat)) {
+                    if plane.ports.get(&id).is_some_and(|port| port.playing.is_some_and(|(_, repeat)| repeat))
+                    {
                         self.wrong(format!("call {} talks under music on port {id}", call.id));
                     }
                 }
@@ -205,7 +240,8 @@ impl Laws {
     /// Nothing is left when all have gone home.
     pub fn rest(&mut self, engine: &Engine, plane: &Plane, store: &Store) {
         let counts = engine.sip_counts();
-        let tickets: usize = engine.floor().queues().map(|queue| engine.floor().line(&queue.name).len()).sum();
+        let tickets: usize =
+            engine.floor().queues().map(|queue| engine.floor().line(&queue.name).len()).sum();
         let busy: Vec<_> = engine.floor().operators().filter(|one| one.call.is_some()).collect();
         let left = [
             ("calls", engine.calls().len()),

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tandem::media::command::{Command, Connect, Event, Keys, Open, Remote};
-use tandem::terms::{LegId, PortId, Secret};
+use tandem::terms::{PortId, Secret};
 
 use crate::dice::Dice;
 
@@ -15,7 +15,6 @@ const DEAD_MS: u64 = 20_000;
 
 #[derive(Debug, Clone)]
 pub struct Port {
-    pub leg: LegId,
     pub browser: bool,
     pub remote: Option<Connect>,
     pub joined: Option<PortId>,
@@ -44,7 +43,7 @@ impl Plane {
 
     pub fn tell(&mut self, command: Command, faults: bool, dice: &mut Dice, now: u64) {
         match command {
-            Command::Open { port, leg, open, .. } => self.open(port, leg, &open, now),
+            Command::Open { port, open, .. } => self.open(port, &open, now),
             Command::Close { port } => {
                 if self.ports.contains_key(&port) {
                     self.part(port);
@@ -60,7 +59,7 @@ impl Plane {
         }
     }
 
-    fn open(&mut self, id: PortId, leg: LegId, open: &Open, now: u64) {
+    fn open(&mut self, id: PortId, open: &Open, now: u64) {
         if self.ports.contains_key(&id) || self.closed.contains(&id) {
             self.wrong.push(format!("port {id} is opened twice"));
         }
@@ -70,7 +69,15 @@ impl Plane {
             }
         }
         let browser = matches!(open, Open::WebRtc { .. });
-        let port = Port { leg, browser, remote: None, joined: None, playing: None, met: false, seen_ms: now, dead: false };
+        let port = Port {
+            browser,
+            remote: None,
+            joined: None,
+            playing: None,
+            met: false,
+            seen_ms: now,
+            dead: false,
+        };
         self.ports.insert(id, port);
     }
 
@@ -117,7 +124,8 @@ impl Plane {
                         self.later.push((at + 900, Event::Digit { port: id, digit: '5', duration_ms: 100 }));
                     }
                     if faults && dice.chance(1) {
-                        self.later.push((at + 500, Event::Failed { port: id, why: "certificate".to_owned() }));
+                        self.later
+                            .push((at + 500, Event::Failed { port: id, why: "certificate".to_owned() }));
                     }
                 }
             }
@@ -136,7 +144,8 @@ impl Plane {
 
     /// What is due, unless it came to nothing meanwhile.
     pub fn due(&mut self, now: u64) -> Vec<Event> {
-        let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.later).into_iter().partition(|(at, _)| *at <= now);
+        let (due, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.later).into_iter().partition(|(at, _)| *at <= now);
         self.later = later;
         let mut said = Vec::new();
         for (_, event) in due {

@@ -107,22 +107,30 @@ describe('ghost sessions', () => {
 
   it('its session is ended after the time of the last tone', () => {
     const lines = [line({ state: 'up', since: T0 - 60_000 })];
-    expect(ghosts(ended, lines, 'live', T0 + AFTER_END_MS)).toEqual([]);
-    expect(ghosts(ended, lines, 'live', T0 + AFTER_END_MS + 1)).toEqual(lines);
+    expect(ghosts(ended, 'olena', lines, 'live', T0 + AFTER_END_MS)).toEqual([]);
+    expect(ghosts(ended, 'olena', lines, 'live', T0 + AFTER_END_MS + 1)).toEqual(lines);
   });
 
   it('an INVITE that is faster than the feed is spared', () => {
     const world = after(reset());
-    expect(ghosts(world, [line()], 'live', T0 + BEFORE_FEED_MS)).toEqual([]);
-    expect(ghosts(world, [line()], 'live', T0 + BEFORE_FEED_MS + 1)).toHaveLength(1);
+    expect(ghosts(world, 'olena', [line()], 'live', T0 + BEFORE_FEED_MS)).toEqual([]);
+    expect(ghosts(world, 'olena', [line()], 'live', T0 + BEFORE_FEED_MS + 1)).toHaveLength(1);
   });
 
   it('nothing is ended while the feed is away', () => {
-    expect(ghosts(ended, [line({ since: 0 })], 'lost', T0 + 60_000)).toEqual([]);
+    expect(ghosts(ended, 'olena', [line({ since: 0 })], 'lost', T0 + 60_000)).toEqual([]);
+  });
+
+  it('a session that does not name its call belongs to the running one', () => {
+    const world = after(reset({ calls: [call({ state: 'talking' })] }));
+    const unnamed = [line({ call: 'sip-id', named: false, state: 'up', since: 0 })];
+    expect(look(world, 'olena', unnamed, 'live', null).line).toBe(unnamed[0]);
+    expect(ghosts(world, 'olena', unnamed, 'live', T0)).toEqual([]);
+    expect(ghosts(after(reset()), 'olena', unnamed, 'live', T0)).toEqual(unnamed);
   });
 
   it('a call that the server knows is no ghost', () => {
-    expect(ghosts(after(reset({ calls: [call()] })), [line({ since: 0 })], 'live', T0 + 60_000)).toEqual([]);
+    expect(ghosts(after(reset({ calls: [call()] })), 'olena', [line({ since: 0 })], 'live', T0 + 60_000)).toEqual([]);
   });
 });
 

@@ -3,7 +3,6 @@ import { Link, socketAddress, waitBefore, type Line, type LinkStatus } from '../
 import type { Message } from '../src/shared/shapes';
 
 class FakeLine implements Line {
-  onopen: (() => void) | null = null;
   onmessage: ((event: { data: unknown }) => void) | null = null;
   onclose: (() => void) | null = null;
   closed = false;

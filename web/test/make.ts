@@ -14,7 +14,7 @@ export const card = (more: Partial<Card> = {}): Card => ({
 });
 export const operator = (more: Partial<Operator> = {}): Operator => ({ name: 'olena', state: 'available', since: at(-5_000), call: null, phone: 'registered', ...more });
 export const queue = (more: Partial<Queue> = {}): Queue => ({ name: 'orders', waiting: 0, longest_wait_ms: 0, ...more });
-export const line = (more: Partial<Line> = {}): Line => ({ call: 'c1', from: '+380671234567', queue: 'orders', autoAnswer: false, state: 'ringing', since: T0, ...more });
+export const line = (more: Partial<Line> = {}): Line => ({ call: 'c1', named: true, from: '+380671234567', queue: 'orders', autoAnswer: false, state: 'ringing', since: T0, ...more });
 
 export const reset = (snapshot: Snapshot = {}): Message => ({ type: 'reset', seq: 1, at: at(0), snapshot: { me: operator(), ...snapshot } });
 

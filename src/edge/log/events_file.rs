@@ -45,7 +45,8 @@ impl EventsFile {
         let mut disk = Disk::new(path.to_owned(), rotate_at, Arc::clone(&lost));
         disk.file()?;
         let (lines, waiting) = sync_channel(WAITING_MAX);
-        let thread = std::thread::Builder::new().name("events.csv".to_owned()).spawn(move || run(disk, &waiting))?;
+        let thread =
+            std::thread::Builder::new().name("events.csv".to_owned()).spawn(move || run(disk, &waiting))?;
         Ok((Self { lines, lost }, thread))
     }
 

@@ -19,6 +19,7 @@ use crate::media::command::{Connect, Law, Line, Remote, Sound};
 use crate::media::dtls::{DtlsOutput, Handshake};
 use crate::media::g711::decode;
 use crate::media::ice::IceFull;
+use crate::media::prompt::Track;
 use crate::media::rtp::{self, Class, HEADER_LEN, Header};
 use crate::media::srtp::Srtp;
 use crate::media::tone::strength;
@@ -43,7 +44,7 @@ fn plane() -> (MediaPlane, Receiver<(usize, Event)>) {
         silence_alarm_ms: 2_000,
         dead_after_ms: 0,
         identity: identity(),
-        sounds: Sounds::default(),
+        sounds: Sounds::default().with("hello.wav", Track::new(&[9_000; 8 * 110])),
     };
     (MediaPlane::start(config, sender).unwrap(), events)
 }
@@ -260,6 +261,24 @@ fn a_party_hears_the_tone_that_is_played_to_it() {
     }
     assert!(strength(&sound, 425.0) > 0.15, "{}", strength(&sound, 425.0));
     assert!(strength(&sound, 1_000.0) < 0.01);
+}
+
+#[test]
+fn a_prompt_is_heard_to_its_end_and_then_said_to_be_over() {
+    let (plane, mut events) = plane();
+    let free = plane.free_rtp_ports(LOCAL, 42_500..=42_599);
+    let gateway = Gateway::join(&plane, 1, free[0]);
+    let sound = Sound::File("hello.wav".into());
+    plane.send(0, Command::Play { port: PortId(1), sound, repeat: false, token: 8 });
+    wait_for(&mut events, |event| *event == Event::PlayEnded { port: PortId(1), token: 8 });
+    let heard: Vec<(Header, Vec<u8>)> = (0..6).map(|_| gateway.hear()).collect();
+    assert!(heard.iter().all(|(_, octets)| decode(Law::Pcma, octets[0]) > 8_000));
+    assert_eq!(decode(Law::Pcma, heard[5].1[159]), 8, "110 ms of sound in six packets, the last padded");
+    assert!(heard.windows(2).all(|pair| pair[1].0.seq == pair[0].0.seq + 1));
+    assert_eq!(
+        heard.iter().map(|(header, _)| header.marker).collect::<Vec<_>>(),
+        [true, false, false, false, false, false]
+    );
 }
 
 #[test]

@@ -15,8 +15,20 @@ pub const MESSAGE_MAX_BYTES: usize = 64 * 1024;
 
 /// Methods that have a counter of their own; anything else that looks like a request is `other`.
 const METHODS: [&str; 14] = [
-    "INVITE", "ACK", "BYE", "CANCEL", "REGISTER", "OPTIONS", "PRACK", "UPDATE", "INFO", "REFER", "NOTIFY",
-    "SUBSCRIBE", "MESSAGE", "PUBLISH",
+    "INVITE",
+    "ACK",
+    "BYE",
+    "CANCEL",
+    "REGISTER",
+    "OPTIONS",
+    "PRACK",
+    "UPDATE",
+    "INFO",
+    "REFER",
+    "NOTIFY",
+    "SUBSCRIBE",
+    "MESSAGE",
+    "PUBLISH",
 ];
 
 /// Counts a message that passed. `direction` is `in` or `out`, `transport` `udp`, `ws` or `wss`.

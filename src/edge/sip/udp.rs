@@ -129,7 +129,8 @@ impl Udp {
             return;
         }
         count(&self.metrics, "udp", "in", datagram);
-        let local = SocketAddr::new(address.unwrap_or_else(|| self.address_towards(remote)), self.bound.port());
+        let local =
+            SocketAddr::new(address.unwrap_or_else(|| self.address_towards(remote)), self.bound.port());
         let path = Path::Udp { remote, local };
         if !handle.sip(Input::Received { path, bytes: Bytes::copy_from_slice(datagram) }) {
             self.metrics.sip_dropped("queue_full");
@@ -157,11 +158,13 @@ impl Udp {
         let mut next = Sockets::new();
         for address in addresses {
             let kept = own.get(&address).cloned();
-            let socket = kept.or_else(|| match open(SocketAddr::new(address, self.bound.port()), true).and_then(to_tokio) {
-                Ok(socket) => Some(Arc::new(socket)),
-                Err(error) => {
-                    tracing::debug!(%address, %error, "this address gets no SIP socket of its own");
-                    None
+            let socket = kept.or_else(|| {
+                match open(SocketAddr::new(address, self.bound.port()), true).and_then(to_tokio) {
+                    Ok(socket) => Some(Arc::new(socket)),
+                    Err(error) => {
+                        tracing::debug!(%address, %error, "this address gets no SIP socket of its own");
+                        None
+                    }
                 }
             });
             if let Some(socket) = socket {
@@ -174,7 +177,8 @@ impl Udp {
 
 /// The address that packets to `remote` leave from, as the routing table says; nothing is sent.
 pub fn source_towards(remote: SocketAddr) -> Option<IpAddr> {
-    let any: IpAddr = if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let any: IpAddr =
+        if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let probe = std::net::UdpSocket::bind((any, 0)).ok()?;
     probe.connect(remote).ok()?;
     probe.local_addr().ok().map(|address| address.ip())
@@ -191,7 +195,11 @@ fn open(address: SocketAddr, beside_another: bool) -> io::Result<Socket> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     // Neither is worth refusing to start: a network may forbid the one, a container the other.
-    let marked = if address.is_ipv4() { socket.set_tos_v4(TOS_SIGNALLING) } else { socket.set_tclass_v6(TOS_SIGNALLING) };
+    let marked = if address.is_ipv4() {
+        socket.set_tos_v4(TOS_SIGNALLING)
+    } else {
+        socket.set_tclass_v6(TOS_SIGNALLING)
+    };
     if let Err(error) = marked.and_then(|()| socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)) {
         tracing::debug!(%error, "the SIP socket keeps the system's defaults");
     }
@@ -205,7 +213,11 @@ fn to_tokio(socket: Socket) -> io::Result<UdpSocket> {
 /// The addresses of this machine, sorted; those that need a scope (`fe80::/10`) are left to the base socket.
 fn machine_addresses(v6: bool) -> Vec<IpAddr> {
     let text = |path| std::fs::read_to_string(path).unwrap_or_default();
-    let mut found = if v6 { v6_addresses(&text("/proc/net/if_inet6")) } else { v4_addresses(&text("/proc/net/fib_trie")) };
+    let mut found = if v6 {
+        v6_addresses(&text("/proc/net/if_inet6"))
+    } else {
+        v4_addresses(&text("/proc/net/fib_trie"))
+    };
     found.sort();
     found.dedup();
     found.truncate(ADDRESSES_MAX);
@@ -230,7 +242,8 @@ fn v4_addresses(text: &str) -> Vec<IpAddr> {
 
 /// `/proc/net/if_inet6`: 32 hex digits first on each line.
 fn v6_addresses(text: &str) -> Vec<IpAddr> {
-    let parsed = text.lines().filter_map(|line| u128::from_str_radix(line.split_whitespace().next()?, 16).ok());
+    let parsed =
+        text.lines().filter_map(|line| u128::from_str_radix(line.split_whitespace().next()?, 16).ok());
     parsed.map(Ipv6Addr::from).filter(|address| !address.is_unicast_link_local()).map(IpAddr::V6).collect()
 }
 
@@ -247,7 +260,10 @@ mod tests {
     #[test]
     fn the_kernels_tables_are_read() {
         let trie = "Main:\n  |-- 127.0.0.1\n     /32 host LOCAL\n  |-- 192.0.2.0\n     /24 link UNICAST\n  |-- 192.0.2.2\n     /32 host LOCAL\n";
-        assert_eq!(v4_addresses(trie), ["127.0.0.1".parse::<IpAddr>().unwrap(), "192.0.2.2".parse().unwrap()]);
+        assert_eq!(
+            v4_addresses(trie),
+            ["127.0.0.1".parse::<IpAddr>().unwrap(), "192.0.2.2".parse().unwrap()]
+        );
         let six = "00000000000000000000000000000001 01 80 10 80 lo\nfe8000000000000000fc00fffe000001 04 40 20 80 eth0\n";
         assert_eq!(v6_addresses(six), ["::1".parse::<IpAddr>().unwrap()]);
     }
@@ -269,13 +285,19 @@ mod tests {
         peer.connect(("127.0.0.1", udp.local().port())).await.unwrap();
         peer.send(b"\r\n\r\n").await.unwrap();
         peer.send(b"OPTIONS sip:x SIP/2.0\r\n\r\n").await.unwrap();
-        let Some(Input::Received { path, bytes }) = heard.recv().await else { panic!("a datagram was expected") };
-        assert_eq!((path.local().ip(), path.remote()), (IpAddr::V4(Ipv4Addr::LOCALHOST), peer.local_addr().unwrap()));
+        let Some(Input::Received { path, bytes }) = heard.recv().await else {
+            panic!("a datagram was expected")
+        };
+        assert_eq!(
+            (path.local().ip(), path.remote()),
+            (IpAddr::V4(Ipv4Addr::LOCALHOST), peer.local_addr().unwrap())
+        );
         assert!(bytes.starts_with(b"OPTIONS"));
         assert!(udp.send(path.local(), path.remote(), b"SIP/2.0 200 OK\r\n\r\n"));
         let mut answer = [0; 64];
         // The peer is connected: an answer from another address would never arrive.
-        let length = tokio::time::timeout(Duration::from_secs(5), peer.recv(&mut answer)).await.unwrap().unwrap();
+        let length =
+            tokio::time::timeout(Duration::from_secs(5), peer.recv(&mut answer)).await.unwrap().unwrap();
         assert_eq!(&answer[..length], b"SIP/2.0 200 OK\r\n\r\n");
         running.abort();
     }

@@ -80,7 +80,8 @@ pub async fn carry(mut socket: WebSocket, line: Line, patience: Patience, handle
     if let Closed::Ours(code, words) = closed {
         let frame = CloseFrame { code, reason: words.into() };
         // The peer may be gone already: there is nobody to tell then.
-        if timeout(SEND_WITHIN, socket.send(Message::Close(Some(frame)))).await.is_ok_and(|sent| sent.is_ok()) {
+        if timeout(SEND_WITHIN, socket.send(Message::Close(Some(frame)))).await.is_ok_and(|sent| sent.is_ok())
+        {
             tracing::debug!(%flow, words, "closed a SIP socket");
         }
     }
@@ -94,7 +95,12 @@ struct Wire<'a> {
 }
 
 impl Wire<'_> {
-    async fn run(&self, socket: &mut WebSocket, mut outgoing: mpsc::Receiver<Bytes>, patience: Patience) -> Closed {
+    async fn run(
+        &self,
+        socket: &mut WebSocket,
+        mut outgoing: mpsc::Receiver<Bytes>,
+        patience: Patience,
+    ) -> Closed {
         let mut ping = interval(patience.ping);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ping.reset();

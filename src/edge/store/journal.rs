@@ -3,10 +3,11 @@
 //! One line a fact: CRC-32 in hex, a space, JSON. Invariant: what [`Journal::append`] returned `Ok` for is
 //! on the disk; a line that was cut off or damaged is passed over and costs no other line.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use super::StoreError;
 use crate::fact::Fact;
 
 /// File name in the data folder.
@@ -15,6 +16,25 @@ const NAME: &str = "facts.journal";
 pub(super) const MAX_BYTES: u64 = 256 * 1024 * 1024;
 /// The longest line: a card with all its fields is 50 kB.
 const MAX_LINE_BYTES: u64 = 1024 * 1024;
+
+/// The file whose lock says that a process owns the journal.
+const LOCK: &str = "store.lock";
+
+/// Takes the folder's lock, which lives as long as the file; `None` when another process has it.
+pub(super) async fn lock(folder: &Path) -> Result<Option<File>, StoreError> {
+    let path = folder.join(LOCK);
+    let lock = path.clone();
+    let taken = tokio::task::spawn_blocking(move || {
+        let file = OpenOptions::new().append(true).create(true).open(lock)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    });
+    let taken = taken.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    taken.map_err(|error| StoreError::File { path, error })
+}
 
 /// The open journal.
 pub(super) struct Journal {

@@ -5,14 +5,18 @@
 
 use std::collections::BTreeSet;
 
-use sqlx::Connection as _;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Connection as _, Row as _};
 
 use super::{Store, StoreError, from_json, from_sql, project};
-use crate::orders::card::{ABANDONED, Kept};
+use crate::orders::card::{ABANDONED, MAX_CLOSED, MAX_OPEN};
 use crate::orders::core::lost_letter;
+use crate::orders::{Kept, KeptState};
 use crate::report::Cdr;
 use crate::terms::{CallId, CardId, Epoch, Number, Secret, WallMs};
 
+/// Cards closed this lately still answer a desk that did not hear the answer.
+const CLOSED_LATELY_MS: WallMs = 3_600_000;
 /// Bytes of the pair's secret.
 const SECRET_BYTES: usize = 32;
 
@@ -21,13 +25,11 @@ const SECRET_BYTES: usize = 32;
 pub struct Loaded {
     /// The number of the newest stored fact, 0 for none.
     pub last_seq: u64,
-    /// Cards that were on a desk: give them to `Cards::resume`.
+    /// Cards that were on a desk, and those closed lately: give them to `Cards::resume`.
     pub cards: Vec<Kept>,
     /// Records closed as `lost` just now.
     pub lost: Vec<Cdr>,
 }
-
-type KeptRow = (String, Option<String>, String, String, Option<String>, Option<String>, String, String);
 
 impl Store {
     /// Begins a new epoch.
@@ -79,8 +81,7 @@ impl Store {
             .fetch_all(&mut *transaction)
             .await?;
         let mut lost = Vec::new();
-        for text in open {
-            let cdr: Cdr = from_json(&text)?;
+        for cdr in open.iter().filter_map(|text| project::readable(text)) {
             if alive.contains(&cdr.call) {
                 continue;
             }
@@ -94,10 +95,12 @@ impl Store {
             }
             lost.push(cdr);
         }
-        let sql = "SELECT card, call, caller, line, trunk, queue, operator, fields FROM cards
-                   WHERE state = 'draft' ORDER BY card";
-        let rows: Vec<KeptRow> = sqlx::query_as(sql).fetch_all(&mut *transaction).await?;
-        let cards = rows.into_iter().filter_map(|row| kept(row).transpose()).collect::<Result<_, _>>()?;
+        let sql = "SELECT * FROM (SELECT * FROM cards WHERE state = 'draft' OR closed_at > ?
+                   ORDER BY opened_at DESC LIMIT ?) ORDER BY opened_at, card";
+        let limit = i64::try_from(MAX_CLOSED.saturating_add(MAX_OPEN)).unwrap_or(i64::MAX);
+        let query = sqlx::query(sql).bind(now.saturating_sub(CLOSED_LATELY_MS)).bind(limit);
+        let rows = query.fetch_all(&mut *transaction).await?;
+        let cards = rows.iter().filter_map(|row| kept(row).transpose()).collect::<Result<_, _>>()?;
         let sql = "SELECT seq FROM facts ORDER BY epoch DESC, seq DESC LIMIT 1";
         let last: Option<i64> = sqlx::query_scalar(sql).fetch_optional(&mut *transaction).await?;
         transaction.commit().await?;
@@ -136,18 +139,25 @@ async fn discard_if_empty(
 }
 
 /// A card without a call cannot come back to a desk: its call's id was never known.
-fn kept(row: KeptRow) -> Result<Option<Kept>, StoreError> {
-    let (card, call, caller, line, trunk, queue, operator, fields) = row;
+fn kept(row: &SqliteRow) -> Result<Option<Kept>, StoreError> {
     let damaged = |error: uuid::Error| StoreError::Damaged(error.to_string());
-    let Some(call) = call else { return Ok(None) };
+    let text = |column: &str| row.try_get::<String, _>(column);
+    let name = |column: &str| row.try_get::<Option<String>, _>(column);
+    let Some(call) = name("call")? else { return Ok(None) };
+    let state = match text("state")?.as_str() {
+        "draft" => KeptState::Draft,
+        "accepted" => KeptState::Accepted,
+        _ => KeptState::Discarded { reason: text("reason")? },
+    };
     Ok(Some(Kept {
-        card: card.parse().map_err(damaged)?,
+        card: text("card")?.parse().map_err(damaged)?,
         call: call.parse().map_err(damaged)?,
-        caller: Number::new(caller),
-        line: Number::new(line),
-        trunk: trunk.map(Into::into),
-        queue: queue.map(Into::into),
-        operator: operator.into(),
-        fields: from_json(&fields)?,
+        caller: Number::new(text("caller")?),
+        line: Number::new(text("line")?),
+        trunk: name("trunk")?.map(Into::into),
+        queue: name("queue")?.map(Into::into),
+        operator: text("operator")?.into(),
+        fields: from_json(&text("fields")?)?,
+        state,
     }))
 }

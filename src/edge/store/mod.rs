@@ -15,6 +15,7 @@ mod meta;
 mod order;
 mod project;
 mod session;
+mod sip_phone;
 mod sqlite;
 mod writer;
 
@@ -56,6 +57,9 @@ pub enum StoreError {
     /// The database refused or is away.
     #[error("database: {0}")]
     Database(#[from] sqlx::Error),
+    /// The database took too long.
+    #[error("the database takes too long")]
+    Slow,
     /// The file system refused.
     #[error("{path}: {error}")]
     File {
@@ -97,6 +101,8 @@ struct Inner {
     letters: Notify,
     /// Password checks that run at a time: each takes 19 MiB and a core.
     hashing: Semaphore,
+    /// Held while this process owns the data folder's journal.
+    lock: Option<std::fs::File>,
 }
 
 /// The store; clones share it.
@@ -110,7 +116,7 @@ const MAX_HASHING: usize = 2;
 
 impl Store {
     /// Opens or makes the database, brings its layout up to date, and takes in what a predecessor left
-    /// in the journal.
+    /// in the journal (unless another process has the data folder, see [`Store::is_alone`]).
     ///
     /// # Errors
     /// [`StoreError`] when the file cannot be opened or is of a newer layout.
@@ -122,7 +128,11 @@ impl Store {
         }
         let mut connection = sqlite::connect(&path, config.max_pages).await?;
         sqlite::migrate(&mut connection).await?;
-        writer::take_in_journal(&config.data_dir, &mut connection).await?;
+        // Another process that runs on this folder takes in its journal itself.
+        let lock = journal::lock(&config.data_dir).await?;
+        if lock.is_some() {
+            writer::take_in_journal(&config.data_dir, &mut connection).await?;
+        }
         sqlite::close(connection).await;
         let inner = Inner {
             reads: sqlite::read_pool(&path),
@@ -132,6 +142,7 @@ impl Store {
             path,
             letters: Notify::new(),
             hashing: Semaphore::new(MAX_HASHING),
+            lock,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -140,6 +151,12 @@ impl Store {
     /// and all they were given is durable.
     pub fn writer(&self) -> (Writer, impl Future<Output = ()> + Send + use<>) {
         writer::open(self.clone())
+    }
+
+    /// Whether no other process had the data folder when this one opened it. A node that serves must be
+    /// alone; a command that adds an account need not.
+    pub fn is_alone(&self) -> bool {
+        self.inner.lock.is_some()
     }
 
     /// Changes how large the database may grow; the writer obeys from its next connection on.

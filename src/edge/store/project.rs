@@ -30,6 +30,7 @@ pub(super) async fn apply(connection: &mut SqliteConnection, fact: &Fact) -> Res
         | What::CardDiscarded { .. } => card(connection, fact).await?,
         What::Arrived { .. } => arrived(connection, fact).await?,
         What::Queued { .. }
+        | What::Leg { .. }
         | What::Assigned { .. }
         | What::Ringing { .. }
         | What::EarlyMedia { .. }
@@ -41,7 +42,6 @@ pub(super) async fn apply(connection: &mut SqliteConnection, fact: &Fact) -> Res
         | What::TrunkLoad { .. }
         | What::TrunkFailed { .. }
         | What::Operator { .. }
-        | What::Leg { .. }
         | What::LegEnded { .. }
         | What::Greeting { .. }
         | What::LeftQueue { .. }
@@ -113,7 +113,18 @@ async fn open_call(
     let Some(call) = call else { return Ok(None) };
     let query = sqlx::query_scalar::<_, String>("SELECT cdr FROM open_calls WHERE call = ?");
     let text = query.bind(call.to_string()).fetch_optional(connection).await?;
-    text.map(|text| from_json(&text)).transpose()
+    Ok(text.and_then(|text| readable(&text)))
+}
+
+/// A record that does not decode costs its own call, never the writer.
+pub(super) fn readable(text: &str) -> Option<Cdr> {
+    match from_json(text) {
+        Ok(cdr) => Some(cdr),
+        Err(error) => {
+            tracing::error!(%error, "the record of an open call does not read back");
+            None
+        }
+    }
 }
 
 async fn save_call(connection: &mut SqliteConnection, cdr: &Cdr) -> Result<(), StoreError> {

@@ -21,7 +21,8 @@ const WRITER_BUSY: Duration = Duration::from_millis(250);
 const OTHERS_BUSY: Duration = Duration::from_secs(5);
 
 /// Each step of the layout, in order; a step that was released is never changed.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/sqlite/0001_books.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("migrations/sqlite/0001_books.sql"), include_str!("migrations/sqlite/0002_sip_phones.sql")];
 
 /// `sqlite:PATH` or `sqlite://PATH` → PATH.
 pub(super) fn path(url: &str) -> Result<PathBuf, StoreError> {

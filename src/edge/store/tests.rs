@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::fact::{CallResult, Cause, Direction, Fact, Fields, What};
+use crate::orders::KeptState;
 use crate::orders::core::OrderMessage;
 use crate::terms::{CallId, CardId, Epoch, Number, OperatorName, Secret};
 
@@ -161,6 +162,7 @@ async fn a_killed_node_loses_nothing_it_reported_and_its_calls_are_closed_as_los
     ]);
     stored(&writer, 9).await;
     run.abort();
+    assert!(run.await.unwrap_err().is_cancelled());
     drop((writer, store));
 
     let store = Store::open(&config(folder.path(), 0)).await.unwrap();
@@ -170,10 +172,15 @@ async fn a_killed_node_loses_nothing_it_reported_and_its_calls_are_closed_as_los
     let lost: Vec<CallId> = loaded.lost.iter().map(|cdr| cdr.call).collect();
     assert_eq!(lost, [call(1), call(2)]);
     // The empty card of the caller nobody answered went with him; the other one is still being typed.
-    assert_eq!(loaded.cards.iter().map(|kept| kept.card).collect::<Vec<_>>(), [card(1)]);
+    let drafts = |loaded: &Loaded| -> Vec<CardId> {
+        loaded.cards.iter().filter(|kept| kept.state == KeptState::Draft).map(|kept| kept.card).collect()
+    };
+    assert_eq!((drafts(&loaded), loaded.cards.len()), (vec![card(1)], 2));
     assert_eq!(loaded.cards[0].fields, fields());
     let again = store.load(NOW + 70_000, &BTreeSet::from([call(3)])).await.unwrap();
-    assert_eq!((again.lost.len(), again.cards.len()), (0, 1));
+    assert_eq!((again.lost.len(), drafts(&again).len()), (0, 1));
+    let later = store.load(NOW + 10_000_000, &BTreeSet::from([call(3)])).await.unwrap();
+    assert_eq!(later.cards.len(), 1, "closed cards are remembered for an hour");
     let page =
         store.history(&CdrQuery { result: Some(CallResult::Lost), ..CdrQuery::default() }).await.unwrap();
     assert_eq!(page.total, 2);
@@ -218,11 +225,26 @@ async fn a_locked_database_and_a_kill_leave_the_rest_to_the_next_start() {
     stored(&writer, 7).await;
     assert!(writer.health().borrow().journaling);
     run.abort();
+    assert!(run.await.unwrap_err().is_cancelled());
     drop(lock);
     drop((writer, store));
     let store = Store::open(&config(folder.path(), 0)).await.unwrap();
     assert_eq!(store.history(&CdrQuery::default()).await.unwrap().total, 1);
     assert_eq!(store.waiting(0, 10).await.unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn a_second_process_on_the_folder_leaves_the_journal_alone() {
+    let (folder, store) = opened().await;
+    assert!(store.is_alone());
+    let line = "not a fact of this process\n";
+    std::fs::write(folder.path().join("facts.journal"), line).unwrap();
+    let second = Store::open(&config(folder.path(), 0)).await.unwrap();
+    assert!(!second.is_alone());
+    assert_eq!(std::fs::read_to_string(folder.path().join("facts.journal")).unwrap(), line);
+    drop((store, second));
+    assert!(Store::open(&config(folder.path(), 0)).await.unwrap().is_alone());
+    assert_eq!(std::fs::read_to_string(folder.path().join("facts.damaged")).unwrap(), line);
 }
 
 #[tokio::test]
@@ -280,7 +302,8 @@ async fn a_discarded_card_makes_no_order() {
     writer.append(vec![fact(1, 1, card_opened(1)), fact(2, 1, discarded), fact(3, 1, submitted(1))]);
     stored(&writer, 3).await;
     assert_eq!(store.waiting(0, 10).await.unwrap(), []);
-    assert_eq!(store.load(NOW, &BTreeSet::new()).await.unwrap().cards, []);
+    let cards = store.load(NOW, &BTreeSet::new()).await.unwrap().cards;
+    assert_eq!(cards[0].state, KeptState::Discarded { reason: "fake".into() });
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use sqlx::{Connection, SqliteConnection};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 use super::journal::Journal;
 use super::{Store, StoreError, project, sqlite};
@@ -114,7 +114,16 @@ pub(super) fn open(store: Store) -> (Writer, impl Future<Output = ()> + Send + u
     let (health, health_seen) = watch::channel(Health::default());
     let gap = Arc::new(Gap { first: AtomicU64::new(u64::MAX), lost: AtomicU64::new(0) });
     let writer = Writer { queue, stored: stored_seen, health: health_seen, gap: Arc::clone(&gap) };
-    let run = Run { store, connection: None, journal: None, journaling: false, stored, health, gap };
+    let run = Run {
+        store,
+        connection: None,
+        journal: None,
+        journaling: false,
+        replay: Replay::default(),
+        stored,
+        health,
+        gap,
+    };
     (writer, run.run(inbox))
 }
 
@@ -125,6 +134,7 @@ struct Run {
     connection: Option<SqliteConnection>,
     journal: Option<SharedJournal>,
     journaling: bool,
+    replay: Replay,
     stored: watch::Sender<Stored>,
     health: watch::Sender<Health>,
     gap: Arc<Gap>,
@@ -136,9 +146,8 @@ impl Run {
         retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let first = tokio::select! {
-                biased;
                 _ = retry.tick(), if self.journaling => {
-                    self.recover().await;
+                    self.recover(&mut retry).await;
                     continue;
                 }
                 batch = inbox.recv() => batch,
@@ -152,16 +161,14 @@ impl Run {
             }
             self.keep(&facts, &mut retry).await;
         }
-        if self.journaling {
-            self.recover().await;
-        }
+        while self.journaling && self.recover(&mut retry).await {}
         if let Some(connection) = self.connection.take() {
             sqlite::close(connection).await;
         }
     }
 
     /// Returns once the facts are durable.
-    async fn keep(&mut self, facts: &[Fact], retry: &mut tokio::time::Interval) {
+    async fn keep(&mut self, facts: &[Fact], retry: &mut Interval) {
         let Some(newest) = facts.last().map(|fact| Stored { epoch: fact.epoch, seq: fact.seq }) else {
             return;
         };
@@ -178,7 +185,7 @@ impl Run {
                 Err(error) => self.stuck(&error),
             }
             retry.tick().await;
-            self.recover().await;
+            self.recover(retry).await;
         }
         self.health.send_if_modified(|health| std::mem::replace(&mut health.stuck, false));
         if newest.seq < self.gap.first.load(Ordering::Relaxed) {
@@ -191,7 +198,7 @@ impl Run {
         // A commit whose outcome is not known is made again: the same facts change nothing twice.
         let (connection, letters) = timeout(COMMIT_TIMEOUT, commit(&self.store, connection, facts))
             .await
-            .map_err(|_| StoreError::Database(sqlx::Error::PoolTimedOut))??;
+            .map_err(|_| StoreError::Slow)??;
         self.connection = Some(connection);
         if letters {
             self.store.inner.letters.notify_one();
@@ -234,33 +241,51 @@ impl Run {
         on_disk(&journal, move |journal| journal.append(&facts)).await
     }
 
-    /// Tries the database again with what the journal holds.
-    async fn recover(&mut self) {
-        match self.take_in().await {
-            Ok(damaged) => {
-                tracing::info!("the database is back; the journal is taken in");
+    /// Tries the database again with a part of the journal; whether it took it. Facts that come meanwhile
+    /// go behind the others into the journal, so nobody waits for the whole of it.
+    async fn recover(&mut self, retry: &mut Interval) -> bool {
+        match timeout(COMMIT_TIMEOUT, self.take_in()).await {
+            Ok(Ok(false)) => {
+                retry.reset_immediately();
+                true
+            }
+            Ok(Ok(true)) => {
+                tracing::info!("the database is back and has all that the journal held");
+                let Replay { damaged, .. } = std::mem::take(&mut self.replay);
                 self.journaling = false;
                 self.health.send_modify(|health| {
                     health.journaling = false;
                     health.damaged = health.damaged.saturating_add(damaged);
                 });
-                self.store.inner.letters.notify_one();
+                true
             }
-            Err(error) => tracing::debug!(%error, "the database still fails"),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the database still fails");
+                false
+            }
+            Err(_) => {
+                tracing::debug!("the database still takes too long");
+                false
+            }
         }
     }
 
-    async fn take_in(&mut self) -> Result<u64, StoreError> {
+    /// The next part of the journal into the database; whether that was the last.
+    async fn take_in(&mut self) -> Result<bool, StoreError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => connect(&self.store).await?,
         };
-        // An empty write shows whether the database takes any.
-        write(&mut connection, &[]).await?;
         let journal = self.journal().await?;
-        let damaged = replay(&journal, &mut connection).await?;
+        let taken = replay(&journal, &mut connection, self.replay).await?;
+        self.store.inner.letters.notify_one();
+        let last = taken.from == self.replay.from;
+        self.replay = taken;
+        if last {
+            on_disk(&journal, move |journal| journal.clear(taken.damaged)).await?;
+        }
         self.connection = Some(connection);
-        Ok(damaged)
+        Ok(last)
     }
 }
 
@@ -300,7 +325,19 @@ pub(super) async fn take_in_journal(
     connection: &mut SqliteConnection,
 ) -> Result<(), StoreError> {
     let journal = Arc::new(Mutex::new(open_journal(folder).await?));
-    let damaged = replay(&journal, connection).await?;
+    if lock(&journal).is_empty() {
+        return Ok(());
+    }
+    let mut taken = Replay::default();
+    loop {
+        let next = replay(&journal, connection, taken).await?;
+        if next.from == taken.from {
+            break;
+        }
+        taken = next;
+    }
+    let damaged = taken.damaged;
+    on_disk(&journal, move |journal| journal.clear(damaged)).await?;
     if damaged > 0 {
         tracing::error!(
             damaged,
@@ -318,23 +355,23 @@ async fn open_journal(folder: &Path) -> Result<Journal, StoreError> {
     opened.map_err(|error| StoreError::File { path, error })
 }
 
-/// The journal into the database, part by part; the number of damaged lines.
-async fn replay(journal: &SharedJournal, connection: &mut SqliteConnection) -> Result<u64, StoreError> {
-    if lock(journal).is_empty() {
-        return Ok(0);
-    }
-    let (mut from, mut damaged) = (0, 0_u64);
-    loop {
-        let part = on_disk(journal, move |journal| journal.read(from, MAX_GROUP)).await?;
-        damaged = damaged.saturating_add(part.damaged);
-        if part.next == from {
-            break;
-        }
-        write(connection, &part.facts).await?;
-        from = part.next;
-    }
-    on_disk(journal, move |journal| journal.clear(damaged)).await?;
-    Ok(damaged)
+/// How far the journal was taken in.
+#[derive(Debug, Clone, Copy, Default)]
+struct Replay {
+    from: u64,
+    damaged: u64,
+}
+
+/// One part of the journal into the database; the same place comes back when there is none left. An empty
+/// part is written as well: that shows whether the database takes anything.
+async fn replay(
+    journal: &SharedJournal,
+    connection: &mut SqliteConnection,
+    Replay { from, damaged }: Replay,
+) -> Result<Replay, StoreError> {
+    let part = on_disk(journal, move |journal| journal.read(from, MAX_GROUP)).await?;
+    write(connection, &part.facts).await?;
+    Ok(Replay { from: part.next, damaged: damaged.saturating_add(part.damaged) })
 }
 
 fn lock(journal: &SharedJournal) -> MutexGuard<'_, Journal> {

@@ -99,7 +99,11 @@ mod tests {
         for path in PAGES {
             let status = file(path, &HeaderMap::new()).status();
             let built = Dist::get("index.html").is_some();
-            assert_eq!(status, if built { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, "{path}");
+            assert_eq!(
+                status,
+                if built { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE },
+                "{path}"
+            );
         }
     }
 }

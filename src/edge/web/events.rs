@@ -52,7 +52,9 @@ pub async fn open(
 ) -> Result<Response, Problem> {
     let upgrade = upgrade.map_err(|_| Problem::bad("This address takes WebSockets only."))?;
     if !web.fence.may_open_socket(&headers) {
-        return Err(Problem::not_allowed("Another site's page may not read this feed; see web.allowed_origins."));
+        return Err(Problem::not_allowed(
+            "Another site's page may not read this feed; see web.allowed_origins.",
+        ));
     }
     let words = "Too many sockets from this address are open.";
     let place = web.openings.take(web.fence.source(peer, &headers));
@@ -91,7 +93,12 @@ struct Feed<'a> {
 }
 
 impl Feed<'_> {
-    async fn run(&mut self, socket: &mut WebSocket, mut events: Receiver<Arc<Event>>, after: Option<u64>) -> Farewell {
+    async fn run(
+        &mut self,
+        socket: &mut WebSocket,
+        mut events: Receiver<Arc<Event>>,
+        after: Option<u64>,
+    ) -> Farewell {
         if let Err(farewell) = self.begin(socket, after).await {
             return farewell;
         }
@@ -241,7 +248,11 @@ mod tests {
         assert_eq!(refused(site.socket(path, &[]).await), 401);
         assert_eq!(refused(site.socket(path, &[("cookie", "tandem_session=x")]).await), 401);
         for origin in ["http://evil.example", "null"] {
-            assert_eq!(refused(site.socket(path, &[("cookie", &anna), ("origin", origin)]).await), 403, "{origin}");
+            assert_eq!(
+                refused(site.socket(path, &[("cookie", &anna), ("origin", origin)]).await),
+                403,
+                "{origin}"
+            );
         }
         let mut socket = site.socket(path, &[("cookie", &anna)]).await.unwrap();
         assert_eq!(message(&mut socket).await["type"], "reset");
@@ -258,16 +269,24 @@ mod tests {
         assert_eq!(message(&mut awake).await["type"], "reset");
         let places = || site.web.openings.open();
         assert_eq!(places(), 2);
+        // Long reasons fill the stuck reader's socket buffers soon.
+        let mut large = trunk_up();
+        large.what = What::Operator {
+            operator: "anna".into(),
+            state: crate::fact::OperatorState::Paused,
+            reason: "x".repeat(10_000),
+            call: None,
+            phone: crate::fact::Phone::None,
+            queues: Vec::new(),
+            auto_answer: true,
+            wrap_up_until: None,
+        };
         let mut heard = 0_u64;
-        for number in 0..40_000_u64 {
-            site.handle.fold_for_test(&trunk_up());
-            heard = message(&mut awake).await["seq"].as_u64().unwrap();
-            assert_eq!(heard, number + 1, "the reader who reads gets every event");
-            if number % 64 == 0 && places() < 2 {
-                break;
-            }
+        while places() > 1 && heard < 20_000 {
+            site.handle.fold_for_test(&large);
+            heard += 1;
+            assert_eq!(message(&mut awake).await["seq"].as_u64(), Some(heard), "the other gets every event");
         }
-        assert!(heard > 0);
         assert_eq!(places(), 1, "the stuck reader's socket is still open after {heard} events");
         drop(stuck);
     }

@@ -102,7 +102,9 @@ impl Web {
         let Some(address) = self.settings.sip_udp else { return Ok(()) };
         match loop_back(reachable(address)).await {
             Ok(true) => Ok(()),
-            Ok(false) => Err(Failing { part: "sip", why: format!("an OPTIONS to udp {address} stays unanswered") }),
+            Ok(false) => {
+                Err(Failing { part: "sip", why: format!("an OPTIONS to udp {address} stays unanswered") })
+            }
             Err(error) => Err(Failing { part: "sip", why: format!("udp {address}: {error}") }),
         }
     }
@@ -120,7 +122,8 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 
 /// Whether an OPTIONS (RFC 3261 section 11) is answered, with whatever status.
 async fn loop_back(address: SocketAddr) -> std::io::Result<bool> {
-    let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let any: IpAddr =
+        if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0)).await?;
     socket.connect(address).await?;
     let own = socket.local_addr()?;
@@ -150,7 +153,10 @@ fn options(own: SocketAddr, to: SocketAddr, sequence: u32) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    use reqwest::Method;
+
     use super::*;
+    use crate::edge::web::testing::{Site, dialled_by};
 
     #[tokio::test]
     async fn a_socket_that_answers_is_ready_and_a_mute_one_is_not() {
@@ -173,5 +179,41 @@ mod tests {
     fn an_unspecified_address_is_asked_over_loopback() {
         assert_eq!(reachable("0.0.0.0:5060".parse().unwrap()), "127.0.0.1:5060".parse().unwrap());
         assert_eq!(reachable("192.0.2.1:5060".parse().unwrap()), "192.0.2.1:5060".parse().unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_part_that_fails_is_named_and_only_this_machine_or_a_supervisor_asks() {
+        let site = Site::start().await;
+        for path in ["/healthz", "/readyz", "/metrics"] {
+            let response = site.request(Method::GET, path, "", "").send().await.unwrap();
+            assert_eq!(response.status().as_u16(), 200, "{path}");
+            for (cookie, status) in
+                [(String::new(), 403), (site.cookie("anna").await, 403), (site.cookie("vera").await, 200)]
+            {
+                let request =
+                    site.request(Method::GET, path, &cookie, "").header("x-forwarded-for", "192.0.2.1");
+                assert_eq!(request.send().await.unwrap().status().as_u16(), status, "{path} through a proxy");
+            }
+        }
+        *site.seen.failing.lock().unwrap() = Some("media");
+        let (status, body) = site.ask(Method::GET, "/readyz", "", "").await;
+        assert_eq!((status.as_u16(), &body["failing"][0]["part"]), (503, &"media".into()));
+        site.handle.store().close().await;
+        let (_, body) = site.ask(Method::GET, "/readyz", "", "").await;
+        assert_eq!(body["failing"][1]["part"], "store");
+    }
+
+    #[tokio::test]
+    async fn the_metrics_show_live_state() {
+        let site = Site::start().await;
+        site.handle.fold_for_test(&dialled_by(1, "anna"));
+        let page = site.request(Method::GET, "/metrics", "", "").send().await.unwrap().text().await.unwrap();
+        for line in [
+            "tandem_calls_active{direction=\"out\"} 1",
+            "tandem_operators{state=\"paused\"} 0",
+            "tandem_outbox_depth 0",
+        ] {
+            assert!(page.contains(line), "{line} is missing in\n{page}");
+        }
     }
 }

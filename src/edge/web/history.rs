@@ -63,9 +63,12 @@ struct Asked {
 
 impl Asked {
     fn query(self, web: &Web, page_size: u32) -> Result<CdrQuery, Problem> {
-        let long = |text: &Option<String>| text.as_ref().is_some_and(|text| text.chars().count() > ASKED_MAX_CHARS);
+        let long =
+            |text: &Option<String>| text.as_ref().is_some_and(|text| text.chars().count() > ASKED_MAX_CHARS);
         if [&self.from, &self.to, &self.number].into_iter().any(long) {
-            return Err(Problem::bad(format!("A question has at most {ASKED_MAX_CHARS} characters in a field.")));
+            return Err(Problem::bad(format!(
+                "A question has at most {ASKED_MAX_CHARS} characters in a field."
+            )));
         }
         Ok(CdrQuery {
             from: self.from.map(|text| instant(web, &text, 0)).transpose()?,
@@ -85,7 +88,9 @@ fn instant(web: &Web, text: &str, plus_days: i64) -> Result<WallMs, Problem> {
     if let Ok(at) = text.parse::<jiff::Timestamp>() {
         return Ok(at.as_millisecond());
     }
-    let words = || Problem::bad(format!("{text:?} is neither a day (2026-03-01) nor an instant (2026-03-01T09:30:00Z)."));
+    let words = || {
+        Problem::bad(format!("{text:?} is neither a day (2026-03-01) nor an instant (2026-03-01T09:30:00Z)."))
+    };
     let day: Date = text.parse().map_err(|_| words())?;
     let day = day.checked_add(jiff::Span::new().days(plus_days)).map_err(|_| words())?;
     let begin = day.to_zoned(web.settings.time_zone.clone()).map_err(|_| words())?;

@@ -40,9 +40,11 @@ impl Web {
             *operators.entry(operator_label(operator.state)).or_default() += 1;
         }
         let queues = board.queues(now).into_iter();
-        let queues = queues.map(|queue| (queue.name.to_string(), count(queue.waiting), queue.longest_wait_ms));
+        let queues =
+            queues.map(|queue| (queue.name.to_string(), count(queue.waiting), queue.longest_wait_ms));
         let trunks = board.trunks(now).into_iter();
-        let trunks = trunks.map(|trunk| (trunk.name.to_string(), u64::from(trunk.busy), u64::from(trunk.channels)));
+        let trunks =
+            trunks.map(|trunk| (trunk.name.to_string(), u64::from(trunk.busy), u64::from(trunk.channels)));
         Picture {
             calls,
             queues: queues.collect(),

@@ -6,6 +6,7 @@
 
 mod api;
 mod assets;
+pub mod control;
 mod events;
 mod health;
 mod history;
@@ -135,7 +136,7 @@ impl Web {
     }
 }
 
-/// All routes. `core` is the embedded order core, served at `/core/v1`.
+/// All routes. `core` is the embedded order core with its routes below `/core/v1`.
 pub fn router(web: Web, core: Option<Router>) -> Router {
     let api = api::routes()
         .merge(session::routes())
@@ -145,20 +146,19 @@ pub fn router(web: Web, core: Option<Router>) -> Router {
         .fallback(no_such_call)
         .method_not_allowed_fallback(no_such_method)
         .layer(from_fn_with_state(web.clone(), refuse_foreign_changes));
-    let mut router = Router::new()
+    let router = Router::new()
         .nest("/api/v1", api)
         .route("/sip", get(sip_ws::open))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
-        .route("/metrics", get(metrics_page::serve));
-    if let Some(core) = core {
-        router = router.nest_service("/core/v1", core);
-    }
-    router
+        .route("/metrics", get(metrics_page::serve))
         .fallback_service(get(assets::serve))
-        .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
-        .layer(from_fn(add_security_headers))
-        .with_state(web)
+        .with_state(web);
+    let router = match core {
+        Some(core) => router.merge(core),
+        None => router,
+    };
+    router.layer(DefaultBodyLimit::max(BODY_MAX_BYTES)).layer(from_fn(add_security_headers))
 }
 
 async fn no_such_call() -> Problem {
@@ -166,15 +166,20 @@ async fn no_such_call() -> Problem {
 }
 
 async fn no_such_method() -> Problem {
-    Problem::new(axum::http::StatusCode::METHOD_NOT_ALLOWED, "This address takes another method; see /api/v1/openapi.json.")
+    Problem::new(
+        axum::http::StatusCode::METHOD_NOT_ALLOWED,
+        "This address takes another method; see /api/v1/openapi.json.",
+    )
 }
 
 async fn refuse_foreign_changes(State(web): State<Web>, request: Request, next: Next) -> Response {
     if web.fence.may_change(request.method(), request.headers()) {
         return next.run(request).await;
     }
-    Problem::not_allowed("Another site's page sent this. Open Tandem itself, or list the site in web.allowed_origins.")
-        .into_response()
+    Problem::not_allowed(
+        "Another site's page sent this. Open Tandem itself, or list the site in web.allowed_origins.",
+    )
+    .into_response()
 }
 
 async fn add_security_headers(request: Request, next: Next) -> Response {

@@ -66,7 +66,11 @@ impl Fence {
     }
 
     fn is_ours(&self, origin: &str, headers: &HeaderMap) -> bool {
-        if self.allowed_origins.iter().any(|allowed| allowed.trim_end_matches('/').eq_ignore_ascii_case(origin)) {
+        if self
+            .allowed_origins
+            .iter()
+            .any(|allowed| allowed.trim_end_matches('/').eq_ignore_ascii_case(origin))
+        {
             return true;
         }
         let Some((scheme, authority)) = origin.split_once("://") else { return false };
@@ -132,7 +136,11 @@ mod tests {
             }
             assert_eq!(fence.may_open_socket(&made), allowed, "{origin:?}");
         }
-        assert!(!fence.may_open_socket(&headers(&[("origin", "http://x"), ("origin", "http://x"), ("host", "x")])));
+        assert!(!fence.may_open_socket(&headers(&[
+            ("origin", "http://x"),
+            ("origin", "http://x"),
+            ("host", "x")
+        ])));
         assert!(fence.may_open_socket(&headers(&[("origin", "https://x"), ("host", "x:443")])));
         assert!(fence.may_open_socket(&headers(&[("origin", "http://[::1]:8080"), ("host", "[::1]:8080")])));
     }
@@ -143,9 +151,13 @@ mod tests {
         let foreign = headers(&[("sec-fetch-site", "cross-site"), ("host", "a")]);
         assert!(!fence.may_change(&Method::POST, &foreign));
         assert!(fence.may_change(&Method::GET, &foreign));
-        assert!(!fence.may_change(&Method::DELETE, &headers(&[("sec-fetch-site", "same-site"), ("host", "a")])));
+        assert!(
+            !fence.may_change(&Method::DELETE, &headers(&[("sec-fetch-site", "same-site"), ("host", "a")]))
+        );
         assert!(!fence.may_change(&Method::PUT, &headers(&[("origin", "http://b"), ("host", "a")])));
-        assert!(fence.may_change(&Method::PUT, &headers(&[("sec-fetch-site", "same-origin"), ("host", "a")])));
+        assert!(
+            fence.may_change(&Method::PUT, &headers(&[("sec-fetch-site", "same-origin"), ("host", "a")]))
+        );
         assert!(fence.may_change(&Method::PUT, &headers(&[("origin", "http://a"), ("host", "a")])));
         assert!(fence.may_change(&Method::PUT, &headers(&[("host", "a")])));
     }

@@ -108,9 +108,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "Send the body as JSON with Content-Type: application/json.",
             )),
-            Err(JsonRejection::BytesRejection(rejection)) => {
-                Err(Problem::new(rejection.status(), "The body could not be read: at most 64 KiB of JSON are taken."))
-            }
+            Err(JsonRejection::BytesRejection(rejection)) => Err(Problem::new(
+                rejection.status(),
+                "The body could not be read: at most 64 KiB of JSON are taken.",
+            )),
             Err(rejection) => Err(Problem::bad(format!("The body does not fit: {}.", rejection.body_text()))),
         }
     }

@@ -43,10 +43,16 @@ impl Listening {
     ///
     /// # Errors
     /// The listener broke.
-    pub async fn serve(self, router: Router, tls: Option<Arc<ServerConfig>>, stop: Stop<SocketAddr>) -> io::Result<()> {
+    pub async fn serve(
+        self,
+        router: Router,
+        tls: Option<Arc<ServerConfig>>,
+        stop: Stop<SocketAddr>,
+    ) -> io::Result<()> {
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
         if let Some(tls) = tls {
-            let mut server = axum_server::from_tcp_rustls(self.listener, RustlsConfig::from_config(tls))?.handle(stop);
+            let mut server =
+                axum_server::from_tcp_rustls(self.listener, RustlsConfig::from_config(tls))?.handle(stop);
             limit(server.http_builder());
             server.serve(service).await
         } else {
@@ -58,5 +64,9 @@ impl Listening {
 }
 
 fn limit<E>(builder: &mut Builder<E>) {
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN).max_buf_size(HEADERS_MAX_BYTES);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_WITHIN)
+        .max_buf_size(HEADERS_MAX_BYTES);
 }

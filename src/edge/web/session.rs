@@ -5,6 +5,7 @@
 //! other node of a pair knows it; the engine hears of every session that lives, and of its end.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -32,6 +33,8 @@ use crate::terms::{OperatorName, QueueName, Secret};
 const PASSWORD_PURPOSE: &[u8] = b"sip-phone";
 /// Sessions that the engine is told of at one time.
 const SESSIONS_MAX: usize = 20_000;
+/// How often sessions that ended by themselves are looked for.
+const FOLLOW_EVERY: Duration = Duration::from_secs(60);
 /// Where the browser's phone connects.
 const SIP_PATH: &str = "/sip";
 
@@ -168,7 +171,9 @@ impl Web {
     /// The session is over: its phone password is void.
     async fn part(&self, session: &str) {
         let Some((id, account)) = self.sessions.remove(session) else { return };
-        if let Answer::Refused(refusal) = self.handle.ask(asker(&account), Ask::LoggedOut { session: id }).await {
+        if let Answer::Refused(refusal) =
+            self.handle.ask(asker(&account), Ask::LoggedOut { session: id }).await
+        {
             tracing::warn!(user = %account.name, refusal.words, "a phone stays registered after its log-out");
         }
     }
@@ -190,11 +195,22 @@ impl Web {
         Ok(())
     }
 
+    /// Follows the store's sessions for as long as the node runs.
+    pub async fn keep_following_sessions(self) {
+        loop {
+            tokio::time::sleep(FOLLOW_EVERY).await;
+            if let Err(error) = self.follow_sessions().await {
+                tracing::warn!(%error, "sessions were not looked at: ended ones keep their phones for now");
+            }
+        }
+    }
+
     fn phone_password(&self, session: &str) -> String {
         let secret = self.settings.pair_secret.expose();
         // HMAC takes a key of any length; an empty password would only mean that this phone cannot register.
         let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(secret);
-        let sum = mac.map(|mac| mac.chain_update(PASSWORD_PURPOSE).chain_update(session).finalize().into_bytes());
+        let sum =
+            mac.map(|mac| mac.chain_update(PASSWORD_PURPOSE).chain_update(session).finalize().into_bytes());
         sum.map(|sum| URL_SAFE_NO_PAD.encode(sum)).unwrap_or_default()
     }
 
@@ -290,11 +306,15 @@ mod tests {
     async fn a_foreign_page_cannot_log_in_or_out_and_bad_bodies_are_problems() {
         let site = Site::start().await;
         let cookie = site.cookie("anna").await;
-        for (name, value) in [("sec-fetch-site", "cross-site"), ("origin", "http://evil.example"), ("origin", "null")] {
+        for (name, value) in
+            [("sec-fetch-site", "cross-site"), ("origin", "http://evil.example"), ("origin", "null")]
+        {
             let request = site.request(Method::DELETE, "/api/v1/session", &cookie, "").header(name, value);
             assert_eq!(request.send().await.unwrap().status().as_u16(), 403, "{name}: {value}");
         }
-        for (body, status) in [("{", 400), ("{}", 400), ("[1]", 400), (&*format!("\"{}\"", "x".repeat(70_000)), 413)] {
+        for (body, status) in
+            [("{", 400), ("{}", 400), ("[1]", 400), (&*format!("\"{}\"", "x".repeat(70_000)), 413)]
+        {
             let response = site.request(Method::POST, "/api/v1/session", "", body).send().await.unwrap();
             assert_eq!(response.status().as_u16(), status);
             assert_eq!(response.headers()["content-type"], "application/problem+json");
@@ -308,7 +328,9 @@ mod tests {
         let site = Site::start().await;
         site.cookie("anna").await;
         site.web.follow_sessions().await.unwrap();
-        assert!(matches!(&site.asked()[..], [(asker, Ask::LoggedIn { .. })] if asker.name.as_str() == "anna"));
+        assert!(
+            matches!(&site.asked()[..], [(asker, Ask::LoggedIn { .. })] if asker.name.as_str() == "anna")
+        );
         site.web.follow_sessions().await.unwrap();
         assert_eq!(site.asked().len(), 1, "a known session is not told again");
         assert!(site.handle.store().set_disabled("anna", true).await.unwrap());

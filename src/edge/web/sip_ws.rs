@@ -82,9 +82,12 @@ pub async fn open(
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
-    let upgrade = upgrade.map_err(|_| Problem::bad("This address takes WebSockets with the subprotocol `sip`."))?;
+    let upgrade =
+        upgrade.map_err(|_| Problem::bad("This address takes WebSockets with the subprotocol `sip`."))?;
     if !web.fence.may_open_socket(&headers) {
-        return Err(Problem::not_allowed("Another site's page may not use this phone line; see web.allowed_origins."));
+        return Err(Problem::not_allowed(
+            "Another site's page may not use this phone line; see web.allowed_origins.",
+        ));
     }
     let upgrade = upgrade.protocols([SUBPROTOCOL]);
     if upgrade.selected_protocol().is_none() {
@@ -92,8 +95,13 @@ pub async fn open(
     }
     let source = web.fence.source(peer, &headers);
     let words = "Too many phone lines from this address are open.";
-    let place = web.openings.take(source).ok_or_else(|| Problem::new(StatusCode::TOO_MANY_REQUESTS, words))?;
-    let line = Line { remote: SocketAddr::new(source, peer.port()), local: web.settings.local, secure: web.settings.secure };
+    let place =
+        web.openings.take(source).ok_or_else(|| Problem::new(StatusCode::TOO_MANY_REQUESTS, words))?;
+    let line = Line {
+        remote: SocketAddr::new(source, peer.port()),
+        local: web.settings.local,
+        secure: web.settings.secure,
+    };
     // Twice the limit is still read, so that a message a little over it can be told so (1009).
     let upgrade = upgrade.max_message_size(MESSAGE_MAX_BYTES * 2).max_frame_size(MESSAGE_MAX_BYTES * 2);
     Ok(upgrade.on_upgrade(move |socket| async move {
@@ -121,7 +129,8 @@ mod tests {
     fn one_source_has_a_bounded_number_of_sockets_and_gets_them_back() {
         let openings = Openings::default();
         let source: IpAddr = "192.0.2.1".parse().unwrap();
-        let mut places: Vec<Place> = (0..SOCKETS_PER_SOURCE).map(|_| openings.take(source).unwrap()).collect();
+        let mut places: Vec<Place> =
+            (0..SOCKETS_PER_SOURCE).map(|_| openings.take(source).unwrap()).collect();
         assert!(openings.take(source).is_none());
         assert!(openings.take("192.0.2.2".parse().unwrap()).is_some());
         places.pop();
@@ -153,7 +162,9 @@ mod tests {
         let mut site = Site::start().await;
         let mut socket = site.socket("/sip", &[SIP]).await.unwrap();
         socket.send(Message::text("OPTIONS sip:a SIP/2.0\r\n\r\n")).await.unwrap();
-        let Some(Input::Received { path, bytes }) = site.heard.recv().await else { panic!("no message came") };
+        let Some(Input::Received { path, bytes }) = site.heard.recv().await else {
+            panic!("no message came")
+        };
         assert!(bytes.starts_with(b"OPTIONS"));
         assert!(path.is_reliable());
         let flow = path.flow().unwrap();

@@ -65,7 +65,8 @@ impl Site {
         // Another test of this process may have installed it.
         drop(rustls::crypto::ring::default_provider().install_default());
         let (store, folder) = store().await;
-        for (name, role) in [("anna", Role::Operator), ("boris", Role::Operator), ("vera", Role::Supervisor)] {
+        for (name, role) in [("anna", Role::Operator), ("boris", Role::Operator), ("vera", Role::Supervisor)]
+        {
             let queues = vec!["orders".into()];
             let account = Account { name: name.into(), role, queues, skills: Vec::new(), disabled: false };
             store.add_account(&account, Secret::new(PASSWORD.to_owned())).await.unwrap();
@@ -101,7 +102,13 @@ impl Site {
     }
 
     /// A request; `cookie` and `body` may be empty.
-    pub(crate) fn request(&self, method: Method, path: &str, cookie: &str, body: &str) -> reqwest::RequestBuilder {
+    pub(crate) fn request(
+        &self,
+        method: Method,
+        path: &str,
+        cookie: &str,
+        body: &str,
+    ) -> reqwest::RequestBuilder {
         let mut request = self.client.request(method, format!("http://{}{path}", self.address)).timeout(SOON);
         if !cookie.is_empty() {
             request = request.header("cookie", cookie);
@@ -113,7 +120,13 @@ impl Site {
     }
 
     /// Status and JSON of an answer; `Null` where there is none.
-    pub(crate) async fn ask(&self, method: Method, path: &str, cookie: &str, body: &str) -> (StatusCode, Value) {
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        cookie: &str,
+        body: &str,
+    ) -> (StatusCode, Value) {
         let response = self.request(method, path, cookie, body).send().await.unwrap();
         let status = response.status();
         (status, serde_json::from_str(&response.text().await.unwrap()).unwrap_or(Value::Null))
@@ -201,6 +214,7 @@ pub(crate) fn dialled_by(n: u128, operator: &str) -> Fact {
 /// A card on `operator`'s desk.
 pub(crate) fn card_of(n: u128, operator: &str) -> Fact {
     let (caller, line) = (Number::new("+380671234567"), Number::default());
-    let what = What::CardOpened { card: card(n), caller, line, trunk: None, queue: None, operator: operator.into() };
+    let what =
+        What::CardOpened { card: card(n), caller, line, trunk: None, queue: None, operator: operator.into() };
     fact(n, what)
 }

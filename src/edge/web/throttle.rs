@@ -118,7 +118,8 @@ fn make_room(failures: &mut HashMap<Key, Failures>, key: &Key, now: MonoMs, ban_
     }
     failures.retain(|_, known| now.saturating_sub(known.last_at) <= ban_ms);
     if failures.len() >= ENTRIES_MAX
-        && let Some(oldest) = failures.iter().min_by_key(|(_, known)| known.last_at).map(|(key, _)| key.clone())
+        && let Some(oldest) =
+            failures.iter().min_by_key(|(_, known)| known.last_at).map(|(key, _)| key.clone())
     {
         failures.remove(&oldest);
     }

@@ -17,8 +17,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 /// A file cannot be read, holds nothing, or the key is not the certificate's.
 pub fn server_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>> {
     let words = || format!("web.tls_cert {}: cannot be read as a PEM certificate", certificate.display());
-    let chain: Vec<CertificateDer<'static>> =
-        CertificateDer::pem_file_iter(certificate).with_context(words)?.collect::<Result<_, _>>().with_context(words)?;
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificate)
+        .with_context(words)?
+        .collect::<Result<_, _>>()
+        .with_context(words)?;
     ensure!(!chain.is_empty(), "web.tls_cert {}: there is no certificate in it", certificate.display());
     let words = || format!("web.tls_key {}: cannot be read as a PEM key", key.display());
     let key_der = PrivateKeyDer::from_pem_file(key).with_context(words)?;
@@ -50,8 +52,12 @@ mod tests {
         }
         let taken = server_config(&at("a.crt"), &at("a.key")).unwrap();
         assert_eq!(taken.alpn_protocols, [b"http/1.1".to_vec()]);
-        assert!(server_config(&at("a.crt"), &at("b.key")).unwrap_err().to_string().contains("is not the key"));
+        assert!(
+            server_config(&at("a.crt"), &at("b.key")).unwrap_err().to_string().contains("is not the key")
+        );
         assert!(server_config(&at("none"), &at("b.key")).unwrap_err().to_string().contains("web.tls_cert"));
-        assert!(server_config(&at("a.key"), &at("a.key")).unwrap_err().to_string().contains("no certificate"));
+        assert!(
+            server_config(&at("a.key"), &at("a.key")).unwrap_err().to_string().contains("no certificate")
+        );
     }
 }

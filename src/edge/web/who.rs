@@ -83,7 +83,11 @@ impl FromRequestParts<Web> for Overseer {
 
     async fn from_request_parts(parts: &mut Parts, web: &Web) -> Result<Self, Problem> {
         let who = Who::from_request_parts(parts, web).await?;
-        if who.sees_all() { Ok(Self(who)) } else { Err(Problem::not_allowed("Only a supervisor may do this.")) }
+        if who.sees_all() {
+            Ok(Self(who))
+        } else {
+            Err(Problem::not_allowed("Only a supervisor may do this."))
+        }
     }
 }
 

@@ -8,8 +8,11 @@
 
 use super::*;
 use crate::fact::Flow;
-use crate::media::g711::decode;
-use crate::media::rtp::Header;
+use crate::media::dtmf::Telephone;
+use crate::media::g711::{decode, transcode};
+use crate::media::outbox::Component;
+use crate::media::rtcp;
+use crate::media::rtp::{self, HEADER_LEN, Header};
 use crate::media::tone::strength;
 
 const MS: u64 = 1_000;
@@ -377,4 +380,38 @@ fn a_caller_who_changes_in_mid_call_is_heard_at_once() {
     let got = sent(&mut out);
     assert_eq!(got[1].1, [2; 160]);
     assert_eq!((got[1].0.seq, got[1].0.ts, got[1].0.marker), (101, 5_160, true));
+}
+
+#[test]
+fn no_datagram_whatever_hurts_a_port() {
+    let (mut a, mut b, mut out) =
+        (port(1, connect(Law::Pcma)), port(2, connect(Law::Pcmu)), Outbox::default());
+    let mut state = 88_172_645_463_325_252u64;
+    let mut dice = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let begins =
+        [[128, 8], [144, 101], [175, 8], [160, 13], [128, 200], [129, 201], [159, 201], [0, 1], [22, 254]];
+    for round in 0..20_000u64 {
+        let len = (dice() % 200) as usize;
+        let mut bytes: Vec<u8> = (0..len).map(|_| dice() as u8).collect();
+        for (to, octet) in bytes.iter_mut().zip(begins[(dice() % begins.len() as u64) as usize]) {
+            *to = octet;
+        }
+        carry(&mut a, &mut b, &bytes, round * MS, &mut out);
+        for port in [&mut a, &mut b] {
+            if port.next_timeout() <= round * MS {
+                port.handle_timeout(round * MS, &mut out);
+            }
+            events(port);
+        }
+        if out.is_nearly_full() {
+            assert!(out.parcels().all(|(parcel, _)| parcel.to.ip() == address(PARTY).ip()));
+            out.clear();
+        }
+    }
+    assert!(out.counts.relayed > 100 && out.counts.malformed > 100);
 }

@@ -261,7 +261,9 @@ impl Sip {
         if leg.over {
             return;
         }
-        if matches!(code, 408 | 481) {
+        // A phone without a socket does not refuse, it cannot answer: the call is not its price.
+        let unreachable = code == 408 && leg.lost;
+        if matches!(code, 408 | 481) && !unreachable {
             // RFC 3261 section 12.2.1.2, RFC 4028 section 10: the peer does not know this call any more.
             let why = cause::of_headers(&response.headers, code, if code == 481 { 41 } else { 102 });
             return self.wire.leave(leg, why, true, now);

@@ -13,13 +13,13 @@ const CONTACT: &str = "Contact: <sip:op1@x.invalid;transport=ws>\r\nAllow: INVIT
 #[test]
 fn what_jssip_sends_first_is_challenged_with_md5_alone_and_then_let_in() {
     let mut hand = Hand::new();
-    let challenged = hand.ask(ws(1), &fixture("op1-caller/01-out-REGISTER.sip"));
+    let challenged = hand.ask(ws(1), &fixture!("op1-caller/01-out-REGISTER.sip"));
     assert_eq!(challenged.code, 401);
     let challenges: Vec<_> = challenged.headers.challenges(&Name::WwwAuthenticate).collect();
     assert_eq!(challenges.len(), 1);
     assert_eq!(challenges[0].text("algorithm").as_deref(), Some("MD5"));
     let credentials = answer(&challenged, "op1", "secret", &Method::Register, "sip:tandem.test");
-    let recorded = fixture("op1-caller/03-out-REGISTER-withauth.sip");
+    let recorded = fixture!("op1-caller/03-out-REGISTER-withauth.sip");
     let mut lines: Vec<&str> =
         recorded.split("\r\n").filter(|line| !line.starts_with("Authorization")).collect();
     lines.insert(3, credentials.trim_end());
@@ -55,7 +55,7 @@ fn a_recorded_invite_on_a_registered_socket_needs_no_challenge_and_from_must_be_
     let (_, response) = hand.browser_call();
     assert_eq!(response.headers.text(&Name::SessionExpires), Some("90;refresher=uac"));
     assert!(response.headers.lists(&Name::Require, "timer"));
-    let other = fixture("op1-caller/05-out-INVITE-sendrecv.sip")
+    let other = fixture!("op1-caller/05-out-INVITE-sendrecv.sip")
         .replace("From: \"op1\" <sip:op1@", "From: \"op2\" <sip:op2@")
         .replace("z9hG4bK5359757", "z9hG4bKother")
         .replace("sc3ejbef", "other");
@@ -274,4 +274,34 @@ fn a_registration_expires_but_its_call_lives() {
     );
     assert_eq!(done.code, 200);
     assert_eq!(hand.events.last(), Some(&Event::Digit { leg, digit: '5', duration_ms: 160 }));
+}
+
+#[test]
+fn an_offer_to_a_phone_without_a_socket_is_refused_and_the_call_lives() {
+    let mut hand = Hand::new();
+    let (leg, _) = hand.browser_call();
+    hand.close(1);
+    hand.tell(Command::Offer { leg, sdp: Bytes::from_static(b"v=0 hold\r\n") });
+    hand.run(36_000);
+    assert_eq!(hand.events.last(), Some(&Event::ChangeRefused { leg, code: 408 }));
+}
+
+#[test]
+fn a_cancel_by_the_new_socket_of_the_caller_counts() {
+    let mut hand = Hand::new();
+    hand.register_as(ws(1), "op1", "secret", 600, 1);
+    let invite = fixture!("op1-caller/05-out-INVITE-sendrecv.sip");
+    hand.say(ws(1), &invite);
+    hand.close(1);
+    hand.register_as(ws(2), "op1", "secret", 600, 5);
+    let head = invite.split("Content-Type").next().unwrap().replace("INVITE", "CANCEL");
+    let sent = hand.say(ws(2), &format!("{head}Content-Length: 0\r\n\r\n"));
+    let codes: Vec<_> = sent
+        .iter()
+        .map(|(path, message)| match message {
+            Message::Response(response) => (*path, response.code),
+            Message::Request(_) => panic!(),
+        })
+        .collect();
+    assert_eq!(codes, [(ws(2), 200), (ws(2), 487)]);
 }

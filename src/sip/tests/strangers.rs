@@ -340,3 +340,51 @@ fn after_a_take_over_everything_is_answered_as_before() {
     let fresh = hand.sip.new_leg();
     assert!(fresh.0 > browser_leg.0 + 900);
 }
+
+#[test]
+fn damaged_messages_never_panic_and_leave_at_most_what_a_call_leaves() {
+    let mut hand = Hand::new();
+    let (_, made) = answered(&mut hand, "a", "v=0\r\n");
+    hand.say(udp(PEER), &udp_within(&made, "ACK", 1, ""));
+    let texts = [
+        invite(
+            "m",
+            "Session-Expires: 90\r\nSupported: timer\r\nRecord-Route: <sip:192.0.2.70;lr>\r\n",
+            "v=0\r\n",
+        ),
+        udp_within(&made, "UPDATE", 30, "Session-Expires: 90\r\n"),
+        udp_within(&made, "INFO", 31, "Content-Type: application/dtmf-relay\r\n\r\nSignal=5\r\nDuration=160"),
+        register(
+            udp(GATEWAY),
+            "gsm-1",
+            600,
+            1,
+            "Authorization: Digest username=\"gsm-1\", realm=\"tandem.test\", nonce=\"00\"\r\n",
+        ),
+        String::from_utf8_lossy(&made.to_bytes()).into_owned(),
+    ];
+    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = move |limit: usize| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed as usize % limit
+    };
+    for round in 0..3_000 {
+        let mut bytes = texts[round % texts.len()].clone().into_bytes();
+        for _ in 0..=random(4) {
+            let at = random(bytes.len());
+            match random(4) {
+                0 => bytes[at] = random(256) as u8,
+                1 => bytes.truncate(at.max(1)),
+                2 => bytes.insert(at, b"\r\n;,<>\"="[random(8)]),
+                _ => bytes.extend_from_within(at..),
+            }
+        }
+        let path = if random(2) == 0 { udp(PEER) } else { udp("198.51.100.9:5060") };
+        hand.say(path, &String::from_utf8_lossy(&bytes));
+        assert!(hand.sent.len() <= 2);
+    }
+    assert!(hand.sip.counts().legs <= 8);
+    hand.run(2_000_000);
+}

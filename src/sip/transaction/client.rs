@@ -9,8 +9,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Step;
 use super::invite_client::Event;
+use super::step::Step;
 use super::timer::{T1_MS, T2_MS, T4_MS, Timer};
 
 /// Where it stands.

@@ -11,7 +11,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Step;
+use super::step::Step;
 use super::timer::{D_MS, GIVE_UP_MS, T1_MS, Timer};
 
 /// Where it stands.

@@ -11,7 +11,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Step;
+use super::step::Step;
 use super::timer::{GIVE_UP_MS, T1_MS, T2_MS, T4_MS, Timer};
 
 /// Where it stands.

@@ -10,6 +10,7 @@ pub(crate) mod client;
 pub(crate) mod invite_client;
 pub(crate) mod invite_server;
 pub(crate) mod server;
+mod step;
 pub(crate) mod timer;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -30,6 +31,7 @@ use client::Client;
 use invite_client::InviteClient;
 use invite_server::InviteServer;
 use server::Server;
+use step::{Act, Step, map_step};
 use timer::{Alarms, Armed, GIVE_UP_MS, Timer};
 
 /// How long a request waits for a phone that has no socket (JsSIP is back within 2…30 s).
@@ -38,97 +40,6 @@ pub(crate) const PARK_MS: u64 = 35_000;
 const COOKIE: &str = "z9hG4bK";
 /// How far ids jump over a restore, so that none is given twice by a writer whose last records were lost.
 pub(crate) const RESTORE_GAP: u64 = 1_000;
-
-/// One thing that a table asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Act {
-    /// Send the request, or the last answer.
-    Send,
-    /// Acknowledge the refusal.
-    Ack,
-    /// Let the dialog see the message.
-    Pass,
-    /// Tell the dialog that nobody answered.
-    TimeOut,
-    /// Set a timer.
-    Arm(Timer, u64),
-    /// Stop a timer.
-    Disarm(Timer),
-}
-
-/// What a table says: the next state (`None`: the transaction is over) and what to do.
-#[derive(Debug)]
-pub(crate) struct Step<S> {
-    /// The state after.
-    pub(crate) next: Option<S>,
-    acts: Vec<Act>,
-    ignored: bool,
-}
-
-impl<S> Step<S> {
-    fn to(state: S) -> Self {
-        Self { next: Some(state), acts: Vec::new(), ignored: false }
-    }
-
-    /// The one arm of each table for what changes nothing.
-    fn ignored(state: S) -> Self {
-        Self { next: Some(state), acts: Vec::new(), ignored: true }
-    }
-
-    fn with(mut self, act: Act) -> Self {
-        self.acts.push(act);
-        self
-    }
-
-    fn send(self) -> Self {
-        self.with(Act::Send)
-    }
-
-    fn ack(self) -> Self {
-        self.with(Act::Ack)
-    }
-
-    fn pass(self) -> Self {
-        self.with(Act::Pass)
-    }
-
-    fn time_out(self) -> Self {
-        self.with(Act::TimeOut)
-    }
-
-    fn arm(self, timer: Timer, wait_ms: u64) -> Self {
-        self.with(Act::Arm(timer, wait_ms))
-    }
-
-    fn disarm(self, timer: Timer) -> Self {
-        self.with(Act::Disarm(timer))
-    }
-
-    fn gone(mut self) -> Self {
-        self.next = None;
-        self
-    }
-
-    #[cfg(test)]
-    fn shown(self, short: impl Fn(Option<S>) -> &'static str) -> String {
-        if self.ignored {
-            return "=".to_owned();
-        }
-        let acts: Vec<String> = self
-            .acts
-            .iter()
-            .map(|act| match act {
-                Act::Send => "send".to_owned(),
-                Act::Ack => "ack".to_owned(),
-                Act::Pass => "pass".to_owned(),
-                Act::TimeOut => "timeout".to_owned(),
-                Act::Arm(timer, wait_ms) => format!("{timer:?}{wait_ms}"),
-                Act::Disarm(timer) => format!("-{timer:?}"),
-            })
-            .collect();
-        format!("{}>{}", acts.join(" "), short(self.next))
-    }
-}
 
 /// What a request of ours is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,6 +83,8 @@ pub(crate) struct Incoming {
     pub(crate) leg: Option<LegId>,
     /// Which way it came and the answers go.
     pub(crate) path: Path,
+    /// Whether that way is gone: nothing is sent until the phone is back.
+    lost: bool,
     /// The whole request, for the answers to copy from.
     pub(crate) request: Bytes,
     key: String,
@@ -476,6 +389,12 @@ impl Transactions {
     pub(crate) fn flow_closed(&mut self, flow: FlowId, now: Now) -> Vec<(u64, LegId, Purpose, Heard)> {
         let on_it = |outgoing: &Outgoing| outgoing.path.and_then(|path| path.flow()) == Some(flow);
         let ids: Vec<u64> = self.outgoing.iter().filter(|(_, one)| on_it(one)).map(|(id, _)| *id).collect();
+        for (id, incoming) in &mut self.incoming {
+            if incoming.path.flow() == Some(flow) {
+                incoming.lost = true;
+                self.dirty.insert((false, *id));
+            }
+        }
         let mut heard = Vec::new();
         for id in ids {
             let Some(outgoing) = self.outgoing.get_mut(&id) else { continue };
@@ -548,8 +467,17 @@ impl Transactions {
             IncomingState::Other(Server::Trying)
         };
         let request = request.to_bytes();
-        let incoming =
-            Incoming { leg, path, request, key, merge, last: Bytes::new(), state, armed: Armed::default() };
+        let incoming = Incoming {
+            leg,
+            path,
+            lost: false,
+            request,
+            key,
+            merge,
+            last: Bytes::new(),
+            state,
+            armed: Armed::default(),
+        };
         self.incoming.insert(id, incoming);
         self.dirty.insert((false, id));
         id
@@ -570,6 +498,7 @@ impl Transactions {
         let Some(incoming) = self.incoming.get_mut(&id) else { return };
         if let Some(path) = path {
             incoming.path = path;
+            incoming.lost = false;
         }
         // Repeats of a final answer are made by the table from `last`, so it changes only while open.
         if incoming.is_open() {
@@ -594,6 +523,7 @@ impl Transactions {
         };
         for act in &step.acts {
             match *act {
+                Act::Send if incoming.lost => {}
                 Act::Send => {
                     let (path, bytes) = (incoming.path, incoming.last.clone());
                     self.out.push_back(Output::Send { path, bytes });
@@ -661,6 +591,8 @@ impl Transactions {
     /// Takes in a peer's request from a record.
     pub(crate) fn adopt_incoming(&mut self, id: u64, mut incoming: Incoming, shift_ms: i64) {
         incoming.armed.shift(shift_ms);
+        // The same number may name somebody else's socket now.
+        incoming.lost |= incoming.path.flow().is_some();
         self.alarms.adopt(&incoming.armed, |timer| Wake::Server(id, timer));
         self.by_key.insert(incoming.key.clone(), id);
         if matches!(incoming.state, IncomingState::Invite(_)) {
@@ -674,10 +606,6 @@ impl Transactions {
     pub(crate) fn jump(&mut self) {
         self.next = self.next.saturating_add(RESTORE_GAP);
     }
-}
-
-fn map_step<A, B>(step: Step<A>, wrap: impl Fn(A) -> B) -> Step<B> {
-    Step { next: step.next.map(wrap), acts: step.acts, ignored: step.ignored }
 }
 
 /// The id that [`Transactions::begin`] wrote into a branch.

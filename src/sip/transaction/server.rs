@@ -9,8 +9,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Step;
 use super::invite_server::Event;
+use super::step::Step;
 use super::timer::{GIVE_UP_MS, Timer};
 
 /// Where it stands.

@@ -15,6 +15,8 @@ export type Mode = 'offline' | 'paused' | 'available' | 'ringing' | 'dialling' |
 export interface Line {
   /** Tandem's id of the call, from `X-Tandem-Call`; else the SIP one. */
   call: string;
+  /** `call` is Tandem's id. */
+  named: boolean;
   from: string;
   queue: string | null;
   autoAnswer: boolean;
@@ -49,7 +51,7 @@ export const FAILING: readonly ToneKind[] = ['busy', 'congestion', 'unavailable'
 export function look(world: World, name: string, lines: readonly Line[], feed: LinkState, dialling: string | null): Look {
   const me = meIn(world, name);
   const call = callOf(world, name);
-  const line = call ? (lines.find((one) => one.call === call.id) ?? null) : (lines.find((one) => trusted(one, world, feed)) ?? null);
+  const line = call ? (lines.find((one) => one.call === call.id) ?? lines.find((one) => !one.named) ?? null) : (lines.find((one) => trusted(one, world, feed)) ?? null);
   const mode = modeOf(me, call, line, dialling, world.ended);
   const busy = call !== null || line !== null || mode === 'dialling';
   const skew = world.skew_ms ?? 0;
@@ -76,10 +78,10 @@ export function look(world: World, name: string, lines: readonly Line[], feed: L
  * their calls are over. A young one is spared, since its INVITE may be faster than the feed; so is the
  * tone that follows a refused call.
  */
-export function ghosts(world: World, lines: readonly Line[], feed: LinkState, now: number): Line[] {
+export function ghosts(world: World, name: string, lines: readonly Line[], feed: LinkState, now: number): Line[] {
   if (!world.ready || feed !== 'live') return [];
   return lines.filter((line) => {
-    if (world.calls[line.call]) return false;
+    if (world.calls[line.call] || (!line.named && callOf(world, name))) return false;
     const grace = world.ended?.id === line.call ? AFTER_END_MS : BEFORE_FEED_MS;
     const from = world.ended?.id === line.call ? Math.max(line.since, endedAt(world)) : line.since;
     return now - from > grace;

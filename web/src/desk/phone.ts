@@ -147,13 +147,15 @@ export class Phone {
   }
 
   #invited({ session, request }: IncomingRTCSessionEvent): void {
-    const call = request.getHeader('X-Tandem-Call') || session.id;
+    const named = request.getHeader('X-Tandem-Call');
+    const call = named || session.id;
     const autoAnswer = /answer-after\s*=\s*0/i.test(request.getHeader('Call-Info') || '');
     // The same call rings again after a reload or a lost line: the new session is the true one.
     const before = this.#held.get(call);
     if (before) this.end(call);
     const line: Line = {
       call,
+      named: Boolean(named),
       from: request.from.uri.user || request.from.display_name || '',
       queue: request.getHeader('X-Tandem-Queue') || null,
       autoAnswer,

@@ -4,12 +4,11 @@
  */
 import { api, Refused } from '../shared/api';
 import { browserParts, Link, socketAddress, type LinkStatus } from '../shared/link';
-import type { FieldName, Fields, Message, Session, SipAccess } from '../shared/shapes';
+import type { Message, Session, SipAccess } from '../shared/shapes';
 import { told as named, t } from '../shared/words.svelte';
 import { apply, closeCard, nothing, type World } from '../shared/world';
-import { cardsOf, chooseCard, FAILING, ghosts, look, meIn, type Line } from './desk';
-import * as drafts from './draft';
-import { kept, keepLocally, forgetLocally } from './kept';
+import { Cards } from './cards.svelte';
+import { cardsOf, FAILING, ghosts, look, meIn, type Line } from './desk';
 import { endsNow } from './keys';
 import { Phone, type PhoneState } from './phone';
 import { isSpeech, MicClosed, micGranted, Sound, type MicTrouble } from './sound';
@@ -17,10 +16,10 @@ import { isSpeech, MicClosed, micGranted, Sound, type MicTrouble } from './sound
 const TICK_MS = 250;
 const METER_MS = 100;
 const REGISTER_WITHIN_MS = 10_000;
+const SNAPSHOT_WITHIN_MS = 3_000;
 const MIC_SILENT_MS = 4_000;
 const CALLER_SILENT_MS = 3_000;
 const NOTE_MS = 6_000;
-const TYPING_MS = 3_000;
 const DIALLING_MS = 8_000;
 /** Even a quiet room is louder; only a dead or muted microphone gives true zeros. */
 const DEAD_AIR = 1e-6;
@@ -51,20 +50,14 @@ export class Shift {
   micLost = $state(false);
   voiceBlocked = $state(false);
   dialling = $state<string | null>(null);
-  open = $state.raw<Readonly<Record<string, drafts.Draft>>>({});
-  shown = $state<string | null>(null);
   note = $state.raw<Note | null>(null);
   now = $state(Date.now());
-  /** The Pickup field is to have the focus as soon as it is there. */
-  wantPickup = $state(false);
 
   #session: Session;
   #link: Link;
   #phone: Phone;
   #sound: Sound;
   #timers: ReturnType<typeof setInterval>[] = [];
-  #picked = false;
-  #typedAt = 0;
   #endPressed: number | null = null;
   #micHeardAt = 0;
   #packets: { count: number; at: number } | null = null;
@@ -74,10 +67,15 @@ export class Shift {
 
   look = $derived(look(this.world, this.name, this.lines, this.feed.state, this.dialling));
   me = $derived(meIn(this.world, this.name));
-  cards = $derived(cardsOf(this.world, this.name));
-  card = $derived(this.cards.find((card) => card.id === this.shown) ?? null);
-  draft = $derived(this.shown ? (this.open[this.shown] ?? null) : null);
-  customer = $derived(this.shown ? (this.world.customers[this.shown] ?? null) : null);
+  cardList = $derived(cardsOf(this.world, this.name));
+  cards = new Cards({
+    cards: () => this.cardList,
+    closed: (id) => this.#close(id),
+    say: (words, tone) => this.say(words, tone),
+    loggedOut: () => void this.#credentials(),
+  });
+  card = $derived(this.cardList.find((card) => card.id === this.cards.shown) ?? null);
+  customer = $derived(this.card ? (this.world.customers[this.card.id] ?? null) : null);
   autoAnswer = $derived(this.me?.auto_answer ?? true);
 
   constructor(session: Session, onGone: () => void) {
@@ -136,6 +134,7 @@ export class Shift {
       await this.#register();
       this.step = 'ready';
       // A reload in the middle of a call or a pause leaves the state as it is.
+      if (again) await until(() => this.world.ready, SNAPSHOT_WITHIN_MS);
       if (!again || this.me === null || this.me.state === 'offline') await this.#ready();
       sessionStorage.setItem(ON_SHIFT, this.name);
       this.started = true;
@@ -169,11 +168,9 @@ export class Shift {
     const access = this.#session.sip ?? (await this.#credentials());
     if (!access) throw new Error(t('shift.phoneFailed', { words: '' }));
     await this.#phone.start(access);
-    const until = Date.now() + REGISTER_WITHIN_MS;
-    while (this.phoneState !== 'registered') {
-      if (Date.now() > until) throw new Error(t('shift.phoneFailed', { words: '' }));
-      await new Promise((next) => setTimeout(next, 50));
-    }
+    await until(() => this.phoneState === 'registered' || this.phoneState === 'refused', REGISTER_WITHIN_MS);
+    if (this.phoneState === 'registered') return;
+    throw new Error(t('shift.phoneFailed', { words: this.phoneState === 'refused' ? t('shift.phoneRefused') : t('call.noServer') }));
   }
 
   async #ready(): Promise<void> {
@@ -217,7 +214,7 @@ export class Shift {
     if (this.look.call && this.look.call.id !== callBefore && this.note?.tone !== 'good') this.note = null;
     if (this.dialling !== null && this.look.call) this.dialling = null;
     if (this.world.ended !== before.ended) this.#callEnded();
-    if (this.world.cards !== before.cards) this.#cardsAre();
+    if (this.world.cards !== before.cards) this.cards.changed();
     this.#talkingIs(this.look.mode === 'talking');
   }
 
@@ -242,11 +239,9 @@ export class Shift {
       this.#packets = null;
       this.callerSilent = false;
       this.#micHeardAt = Date.now();
-      this.#picked = false;
-      this.#show();
-      if (!this.#typing()) this.wantPickup = true;
+      this.cards.answered();
     }
-    if (!talking) this.wantPickup = false;
+    if (!talking) this.cards.wantPickup = false;
     // What was said about the conversation is over with it.
     if (!talking && this.#wasTalking && this.note?.tone === 'plain') this.note = null;
     this.#wasTalking = talking;
@@ -265,7 +260,7 @@ export class Shift {
 
   async #answerByItself(call: string): Promise<void> {
     // A session whose call is over must not stand beside a new one.
-    for (const line of this.lines) if (line.call !== call && this.feed.state === 'live' && !(line.call in this.world.calls)) this.#phone.end(line.call);
+    for (const line of this.lines) if (line.call !== call && line.named && this.feed.state === 'live' && !(line.call in this.world.calls)) this.#phone.end(line.call);
     await Promise.all([this.#sound.beep(), this.#sound.open().catch(() => null)]);
     this.#phone.answer(call);
   }
@@ -345,105 +340,21 @@ export class Shift {
 
   // ── the cards ────────────────────────────────────────────────────────────────────────────────
 
-  #cardsAre(): void {
-    const next: Record<string, drafts.Draft> = {};
-    for (const card of this.cards) {
-      const had = this.open[card.id];
-      next[card.id] = had ? drafts.told(had, card) : drafts.open(card, kept(card.id), Date.now());
-    }
-    for (const [id, gone] of Object.entries(this.open)) {
-      if (id in next) continue;
-      forgetLocally(id);
-      if (gone.saving) this.say(t('order.saved'), 'good');
-    }
-    this.open = next;
-    this.#show();
-  }
-
-  #show(): void {
-    this.shown = chooseCard(this.cards, this.shown, this.#typing(), this.#picked);
-  }
-
-  #typing(): boolean {
-    return Date.now() - this.#typedAt < TYPING_MS;
-  }
-
-  pick(id: string): void {
-    this.#picked = true;
-    this.shown = id;
-    this.wantPickup = true;
-  }
-
-  type(change: Partial<Record<FieldName, string>>): void {
-    const { draft } = this;
-    if (!draft) return;
-    this.#typedAt = Date.now();
-    const next = drafts.typed(draft, change, Date.now());
-    this.#put(next);
-    keepLocally(next.id, next.fields);
-  }
-
   repeat(n: number): void {
     const order = this.customer?.orders?.[n - 1];
-    if (order) this.type({ pickup: order.pickup, destination: order.destination });
+    if (order) this.cards.type({ pickup: order.pickup, destination: order.destination });
   }
 
-  /** False when a field is missing. */
-  save(): boolean {
-    const { draft } = this;
-    if (!draft) return true;
-    if (!draft.fields.pickup.trim()) {
-      this.say(t('order.noPickup'), 'bad');
-      this.wantPickup = true;
-      return false;
-    }
-    const [next, doing] = drafts.submit(draft, Date.now());
-    this.#put(next);
-    this.#do(next, doing);
-    return true;
-  }
-
-  async discard(reason: string): Promise<boolean> {
+  async discard(reason: string): Promise<void> {
     const { card } = this;
-    if (!card) return false;
-    const done = await this.#try(() => api.discard(card.id, reason));
-    if (done) {
-      this.#close(card.id);
-      this.say(t('order.discarded'), 'plain');
-    }
-    return done;
-  }
-
-  #put(draft: drafts.Draft): void {
-    this.open = { ...this.open, [draft.id]: draft };
-  }
-
-  #do(draft: drafts.Draft, doing: drafts.Doing[]): void {
-    for (const one of doing) {
-      if (one.do === 'keep') void api.draft(draft.id, draft.fields).catch(() => null);
-      else void this.#submit(draft.id, draft.fields);
-    }
-  }
-
-  async #submit(id: string, fields: Fields): Promise<void> {
-    let refused: string | null = null;
-    try {
-      const answer = await api.submit(id, fields, drafts.LATE_AFTER_MS);
-      if (answer?.state === 'accepted') {
-        this.#close(id);
-        return;
-      }
-    } catch (error) {
-      if (error instanceof Refused && drafts.isFinal(error.status)) refused = error.message || t('order.refusedPlain');
-      if (error instanceof Refused && error.status === 401) void this.#credentials();
-    }
-    const draft = this.open[id];
-    if (draft) this.#put(drafts.failed(draft, refused, Date.now()));
+    if (!card || !(await this.#try(() => api.discard(card.id, reason)))) return;
+    this.#close(card.id);
+    this.say(t('order.discarded'), 'plain');
   }
 
   #close(id: string): void {
     this.world = closeCard(this.world, id);
-    this.#cardsAre();
+    this.cards.changed();
   }
 
   // ── time ─────────────────────────────────────────────────────────────────────────────────────
@@ -451,12 +362,8 @@ export class Shift {
   #tick(): void {
     const now = Date.now();
     this.now = now;
-    for (const draft of Object.values(this.open)) {
-      const [next, doing] = drafts.tick(draft, now);
-      if (next !== draft) this.#put(next);
-      this.#do(next, doing);
-    }
-    for (const ghost of ghosts(this.world, this.lines, this.feed.state, now)) this.#phone.end(ghost.call);
+    this.cards.tick(now);
+    for (const ghost of ghosts(this.world, this.name, this.lines, this.feed.state, now)) this.#phone.end(ghost.call);
     if (this.note && now > this.note.until) this.note = null;
     if (this.dialling !== null && now > this.#diallingUntil) this.dialling = null;
     this.#blink(now);
@@ -528,6 +435,11 @@ export class Shift {
       return false;
     }
   }
+}
+
+/** Waits for something that comes by events; gives up quietly. */
+async function until(there: () => boolean, within_ms: number): Promise<void> {
+  for (const end = Date.now() + within_ms; !there() && Date.now() < end; ) await new Promise((next) => setTimeout(next, 50));
 }
 
 function failure(error: unknown): string {

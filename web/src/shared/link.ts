@@ -25,7 +25,6 @@ export interface LinkStatus {
 
 /** What of a WebSocket is used here: tests bring their own. */
 export interface Line {
-  onopen: (() => void) | null;
   onmessage: ((event: { data: unknown }) => void) | null;
   onclose: (() => void) | null;
   close(): void;

@@ -61,14 +61,20 @@ async fn their_state(
     Sent(change): Sent<Change>,
 ) -> Result<Response, Problem> {
     let operator = OperatorName::from(name);
-    let known = web.handle.store().account(operator.as_str()).await.map_err(|_| Problem::away("The store"))?;
+    let known =
+        web.handle.store().account(operator.as_str()).await.map_err(|_| Problem::away("The store"))?;
     if known.is_none() {
         return Err(Problem::not_found("operator"));
     }
     set_state(&web, who.asker(), operator, change).await
 }
 
-async fn set_state(web: &Web, asker: Asker, operator: OperatorName, change: Change) -> Result<Response, Problem> {
+async fn set_state(
+    web: &Web,
+    asker: Asker,
+    operator: OperatorName,
+    change: Change,
+) -> Result<Response, Problem> {
     let Change { state, reason, auto_answer } = change;
     let can_be_asked_for = match state {
         None => auto_answer.is_some(),

@@ -1,6 +1,5 @@
 /** English: the pattern for the other languages. `{name}` is a place to fill; an object is a plural. */
 const en = {
-  'lang.name': 'English',
   'app.desk': 'Desk',
   'app.board': 'Wallboard',
   'app.logOut': 'Log out',
@@ -28,6 +27,7 @@ const en = {
   'shift.stepPhone': 'Phone',
   'shift.stepReady': 'In line for calls',
   'shift.phoneFailed': 'The phone could not be connected. {words}',
+  'shift.phoneRefused': 'The server refused the log-in of the phone.',
   'shift.stateFailed': 'The server did not let you start. {words}',
   'shift.deniedTitle': 'The microphone is blocked',
   'shift.deniedText': 'Callers would not hear you, so the shift has not started.',

@@ -1,7 +1,6 @@
 import type { Words } from '../words.svelte';
 
 const ru: Words = {
-  'lang.name': 'Русский',
   'app.desk': 'Рабочее место',
   'app.board': 'Табло',
   'app.logOut': 'Выйти',
@@ -29,6 +28,7 @@ const ru: Words = {
   'shift.stepPhone': 'Телефон',
   'shift.stepReady': 'Приём звонков',
   'shift.phoneFailed': 'Телефон не подключился. {words}',
+  'shift.phoneRefused': 'Сервер отклонил вход телефона.',
   'shift.stateFailed': 'Сервер не дал начать смену. {words}',
   'shift.deniedTitle': 'Микрофон запрещён',
   'shift.deniedText': 'Клиенты вас не услышат, поэтому смена не началась.',

@@ -1,7 +1,6 @@
 import type { Words } from '../words.svelte';
 
 const uk: Words = {
-  'lang.name': 'Українська',
   'app.desk': 'Робоче місце',
   'app.board': 'Табло',
   'app.logOut': 'Вийти',
@@ -29,6 +28,7 @@ const uk: Words = {
   'shift.stepPhone': 'Телефон',
   'shift.stepReady': 'Приймання дзвінків',
   'shift.phoneFailed': 'Телефон не підключився. {words}',
+  'shift.phoneRefused': 'Сервер відхилив вхід телефону.',
   'shift.stateFailed': 'Сервер не дав почати зміну. {words}',
   'shift.deniedTitle': 'Мікрофон заборонено',
   'shift.deniedText': 'Клієнти вас не почують, тому зміна не почалася.',

@@ -62,6 +62,7 @@ CREATE TABLE cards (
     closed_at INTEGER
 );
 CREATE INDEX cards_open ON cards (state) WHERE state = 'draft';
+CREATE INDEX cards_closed ON cards (closed_at) WHERE closed_at IS NOT NULL;
 CREATE INDEX cards_caller ON cards (caller, opened_at);
 
 -- Letters to the order core. A key is written once and stays after delivery.

@@ -1,0 +1,14 @@
+//! What scenes are made of: the real program, real peers, and the patience to wait for them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+pub mod core;
+pub mod desk;
+pub mod peers;
+pub mod phone;
+pub mod ports;
+pub mod sip;
+pub mod sipp;
+pub mod sound;
+pub mod tandem;
+pub mod wait;

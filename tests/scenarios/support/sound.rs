@@ -1,0 +1,60 @@
+//! Tones, made and found again.
+
+use std::f64::consts::TAU;
+use std::path::Path;
+
+const RATE: u32 = 8_000;
+
+/// Writes a mono WAV of one pure tone (or silence at 0 Hz).
+pub fn write_tone(path: &Path, hz: f64, ms: u32) {
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: RATE,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut wav = hound::WavWriter::create(path, spec).unwrap();
+    for sample in 0..RATE / 1_000 * ms {
+        let level = 16_000.0 * (TAU * hz * f64::from(sample) / f64::from(RATE)).sin();
+        #[expect(clippy::cast_possible_truncation, reason = "16,000 at most")]
+        wav.write_sample(level as i16).unwrap();
+    }
+    wav.finalize().unwrap();
+}
+
+/// The samples of a recording, also of one whose header was never finished, −1…1.
+pub fn read(path: &Path) -> Vec<f64> {
+    let bytes = std::fs::read(path).unwrap_or_default();
+    let data = bytes.windows(4).position(|four| four == b"data").map_or(bytes.len(), |at| at + 8);
+    let body = bytes.get(data..).unwrap_or_default();
+    body.chunks_exact(2).map(|pair| f64::from(i16::from_le_bytes([pair[0], pair[1]])) / 32_768.0).collect()
+}
+
+/// The share of windows of 100 ms in which this tone is more than 70 % of the energy.
+pub fn share_of(samples: &[f64], hz: f64) -> f64 {
+    let windows: Vec<&[f64]> = samples.chunks_exact(800).collect();
+    let has = windows.iter().filter(|window| is_tone(window, hz)).count();
+    #[expect(clippy::cast_precision_loss, reason = "a few thousand windows")]
+    let share = has as f64 / windows.len().max(1) as f64;
+    share
+}
+
+/// Whether this tone is more than 70 % of the energy of the window, and the window not silent.
+pub fn is_tone(window: &[f64], hz: f64) -> bool {
+    let energy: f64 = window.iter().map(|sample| sample * sample).sum();
+    #[expect(clippy::cast_precision_loss, reason = "800 samples")]
+    let length = window.len() as f64;
+    let (mut re, mut im, mut phase) = (0.0, 0.0, 0.0_f64);
+    for sample in window {
+        re += sample * phase.cos();
+        im += sample * phase.sin();
+        phase += TAU * hz / f64::from(RATE);
+    }
+    let tone = 2.0 * (re * re + im * im) / length;
+    energy / length > 1e-4 && tone > 0.7 * energy
+}
+
+/// Whether a window holds nothing.
+pub fn is_silent(window: &[f64]) -> bool {
+    window.iter().all(|sample| sample.abs() < 0.01)
+}

@@ -1,0 +1,149 @@
+//! The call centre, simulated: the production engine in seeded worlds, with laws checked after every
+//! step, and killed between any two of its outputs.
+//!
+//! `TANDEM_SEEDS=5000` runs more worlds, `TANDEM_SEED=17` repeats one and prints what happened.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::wildcard_enum_match_arm,
+    clippy::print_stdout,
+    missing_docs,
+    unreachable_pub,
+    reason = "tests"
+)]
+
+mod agent;
+mod crash;
+mod dice;
+mod gateway;
+mod laws;
+mod phone;
+mod plane;
+mod store;
+mod world;
+
+use std::panic::AssertUnwindSafe;
+
+use dice::Dice;
+use world::{Do, Shape, Tally, World};
+
+/// Worlds in an ordinary run.
+const SEEDS: u64 = 1_000;
+/// How long after closing time everything must have come to rest.
+const REST_MS: u64 = 200_000;
+
+/// The world of a seed.
+fn world_of(seed: u64) -> World {
+    let mut dice = Dice::new(seed ^ 0x5eed);
+    let calm = dice.chance(25);
+    let shape = Shape {
+        gateways: dice.range(2, 5) as usize,
+        operators: dice.range(1, 4) as usize,
+        callers: dice.range(3, 9) as usize,
+        loss_per_cent: if calm { 0 } else { dice.range(0, 12) },
+        duplicate_per_cent: if calm { 0 } else { dice.range(0, 6) },
+        faults: !calm,
+        crashes: dice.chance(33),
+        close_ms: 40_000,
+    };
+    let mut world = World::new(seed, shape);
+    for gateway in 0..world.shape.gateways {
+        if world::gateway_account(gateway).registers {
+            let at = world.dice.range(0, 800);
+            world.plan(at, Do::Register(gateway));
+        }
+    }
+    for operator in 0..world.shape.operators {
+        phone::begin_shift(&mut world, operator);
+    }
+    for _ in 0..world.shape.callers {
+        let gateway = world.dice.range(0, world.shape.gateways as u64) as usize;
+        let at = world.dice.range(500, world.shape.close_ms - 5_000);
+        world.plan(at, Do::Call { gateway });
+    }
+    if world.shape.crashes {
+        let at = world.dice.range(2_000, world.shape.close_ms);
+        let keep_records = world.dice.chance(80);
+        let lose = if world.dice.chance(50) { 0 } else { world.dice.range(1, 4) as usize };
+        world.plan(at, Do::Crash { keep_records, lose });
+    }
+    let close = world.shape.close_ms;
+    for wait in [0, 4_000, 12_000, 30_000] {
+        world.plan(close + wait, Do::EverybodyLeaves);
+    }
+    if world.dice.chance(50) {
+        for operator in 0..world.shape.operators {
+            world.plan(close + 60_000, Do::LogOut(operator));
+        }
+    }
+    world
+}
+
+/// Runs one world; in words what was broken.
+fn live(seed: u64, trace: bool) -> Result<Tally, String> {
+    let mut world = world_of(seed);
+    let done = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let until = world.shape.close_ms + REST_MS;
+        world.run(until)?;
+        world.rest()?;
+        Ok(world.tally)
+    }));
+    let result = done.unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<String>().cloned();
+        Err(words.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default())
+    });
+    if trace {
+        for line in &world.trace {
+            println!("{line}");
+        }
+    }
+    result
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[test]
+fn many_worlds_keep_the_laws() {
+    if let Some(seed) = number("TANDEM_SEED") {
+        let result = live(seed, true);
+        assert!(result.is_ok(), "seed {seed}: {}", result.unwrap_err());
+        return;
+    }
+    let seeds = number("TANDEM_SEEDS").unwrap_or(SEEDS);
+    let half = |odd: u64| {
+        let mut failed = Vec::new();
+        let mut all = Tally::default();
+        for seed in (0..seeds).filter(|seed| seed % 2 == odd) {
+            match live(seed, false) {
+                Ok(one) => all.add(one),
+                Err(words) => failed.push((seed, words)),
+            }
+            if failed.len() >= 10 {
+                break;
+            }
+        }
+        (all, failed)
+    };
+    let (one, other) = std::thread::scope(|scope| {
+        let other = scope.spawn(|| half(1));
+        (half(0), other.join().unwrap())
+    });
+    let mut all = one.0;
+    all.add(other.0);
+    println!("{seeds} worlds: {all:?}");
+    // A law that nothing can break proves nothing.
+    assert!(
+        all.answered * 4 > all.arrived && all.orders * 5 > all.arrived && all.carried * 20 > seeds,
+        "too little happens: {all:?}"
+    );
+    let failed: Vec<(u64, String)> = one.1.into_iter().chain(other.1).collect();
+    let words: Vec<String> = failed
+        .iter()
+        .map(|(seed, words)| format!("seed {seed}: {words}\n  repeat: TANDEM_SEED={seed} cargo test --test simulation many_worlds -- --nocapture"))
+        .collect();
+    assert!(failed.is_empty(), "{}", words.join("\n"));
+}
