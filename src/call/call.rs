@@ -16,6 +16,7 @@ use crate::call::hunt::Hunt;
 use crate::call::leg::Leg;
 use crate::dialplan::Step;
 use crate::fact::{CallResult, Cause, Direction};
+use crate::record::moved;
 use crate::terms::{CallId, LegId, MonoMs, Number, OperatorName, QueueName, TrunkName, WallMs};
 
 /// Where a call stands.
@@ -116,6 +117,12 @@ impl Call {
         std::iter::once(&self.first).chain(self.second.as_ref())
     }
 
+    /// Whether the operator is in the call, or it rings at his desk.
+    pub fn concerns(&self, operator: &OperatorName) -> bool {
+        let rings_there = matches!(&self.stage, Stage::Offering { operator: at, .. } if at == operator);
+        rings_there || self.operator.as_ref() == Some(operator)
+    }
+
     /// Waiting before the answer, milliseconds.
     pub fn wait_ms(&self, now: MonoMs) -> u64 {
         let until = self.answered_ms.unwrap_or(now);
@@ -129,10 +136,9 @@ impl Call {
 
     /// Moves every deadline and stamp onto another clock (see `record::shift_ms`).
     pub fn rebase(&mut self, shift_ms: i64) {
-        let move_to = |at: MonoMs| crate::record::moved(at, shift_ms);
-        self.arrived_ms = move_to(self.arrived_ms);
-        self.waiting_ms = self.waiting_ms.map(move_to);
-        self.answered_ms = self.answered_ms.map(move_to);
-        self.deadline_ms = self.deadline_ms.map(move_to);
+        self.arrived_ms = moved(self.arrived_ms, shift_ms);
+        for at in [&mut self.waiting_ms, &mut self.answered_ms, &mut self.deadline_ms].into_iter().flatten() {
+            *at = moved(*at, shift_ms);
+        }
     }
 }

@@ -81,7 +81,7 @@ impl Leg {
         let (session_id, version) = self.session;
         self.session.1 = version.saturating_add(1);
         Some(match &port.local {
-            Local::Rtp { address, port } => {
+            Local::Rtp { address, port, .. } => {
                 sdp::Local::Plain { address: *address, port: *port, session_id, version, mux: false }
             }
             Local::WebRtc { address, port: udp, ufrag, pwd } => sdp::Local::WebRtc(Box::new(Ours {

@@ -147,7 +147,7 @@ impl Calls {
 
     /// The toll guard and the state of the operator's own phone.
     fn guard_dial(&mut self, operator: &OperatorName, number: &Number, now: Now) -> Result<(), Denied> {
-        if self.calls.values().any(|call| call.operator.as_ref() == Some(operator)) {
+        if self.calls.values().any(|call| call.concerns(operator)) {
             return Err(Denied { status: 409, words: "you are in a call: end it first".to_owned() });
         }
         if number.is_withheld() {

@@ -26,6 +26,8 @@ pub enum Local {
     Rtp {
         /// The address told to the peer.
         address: IpAddr,
+        /// The address of this machine that it is bound to; another behind a NAT.
+        bind: IpAddr,
         /// The even port; RTCP is the next.
         port: u16,
     },
@@ -101,7 +103,7 @@ impl Ports {
     /// An RTP port pair, `None` when all are in use or resting.
     pub fn rtp(
         &mut self,
-        address: IpAddr,
+        (address, bind): (IpAddr, IpAddr),
         worker: usize,
         rng: &mut ChaCha20Rng,
         now: MonoMs,
@@ -110,7 +112,7 @@ impl Ports {
             self.free.extend(self.resting.pop_front().map(|(_, port)| port));
         }
         let port = self.free.pop_front()?;
-        Some(self.record(Local::Rtp { address, port }, worker, rng))
+        Some(self.record(Local::Rtp { address, bind, port }, worker, rng))
     }
 
     /// A place on the worker's browser port.
@@ -172,15 +174,15 @@ mod tests {
         let mut rng = ChaCha20Rng::from_seed([1; 32]);
         let address = IpAddr::from([127, 0, 0, 1]);
         let mut ports = Ports::new(&[20_000, 20_002], 0);
-        let first = ports.rtp(address, 0, &mut rng, 0).unwrap();
-        let second = ports.rtp(address, 0, &mut rng, 0).unwrap();
-        assert!(ports.rtp(address, 0, &mut rng, 0).is_none());
+        let first = ports.rtp((address, address), 0, &mut rng, 0).unwrap();
+        let second = ports.rtp((address, address), 0, &mut rng, 0).unwrap();
+        assert!(ports.rtp((address, address), 0, &mut rng, 0).is_none());
         ports.close(&second, 10);
         ports.close(&first, 20);
-        assert!(ports.rtp(address, 0, &mut rng, QUARANTINE_MS + 9).is_none());
-        assert_eq!(port_of(&ports.rtp(address, 0, &mut rng, QUARANTINE_MS + 10).unwrap()), 20_002);
-        assert!(ports.rtp(address, 0, &mut rng, QUARANTINE_MS + 19).is_none());
-        let third = ports.rtp(address, 0, &mut rng, QUARANTINE_MS + 20).unwrap();
+        assert!(ports.rtp((address, address), 0, &mut rng, QUARANTINE_MS + 9).is_none());
+        assert_eq!(port_of(&ports.rtp((address, address), 0, &mut rng, QUARANTINE_MS + 10).unwrap()), 20_002);
+        assert!(ports.rtp((address, address), 0, &mut rng, QUARANTINE_MS + 19).is_none());
+        let third = ports.rtp((address, address), 0, &mut rng, QUARANTINE_MS + 20).unwrap();
         assert_eq!(port_of(&third), 20_000);
         assert!(third.id > second.id);
     }

@@ -2,6 +2,8 @@
 //!
 //! Invariant: a port is opened before the description that names it is sent; it is closed once.
 
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
 use bytes::Bytes;
 
 use crate::call::call::{Call, Stage};
@@ -9,6 +11,7 @@ use crate::call::leg::Leg;
 use crate::call::ports::{Local, PortRecord};
 use crate::call::words::{cause, tone_for};
 use crate::call::{Ending, Next, Room};
+use crate::dialplan::Step;
 use crate::fact::{CallResult, Cause, LegState, Party, ToneKind, What};
 use crate::media::command::{Command as MediaCommand, Open, Sound};
 use crate::sdp::Direction as Sends;
@@ -22,7 +25,7 @@ const BOTH_LAWS: [Codec; 2] = [Codec::Pcma, Codec::Pcmu];
 impl PortRecord {
     fn open(&self) -> Open {
         match &self.local {
-            Local::Rtp { address, port } => Open::Rtp { local: std::net::SocketAddr::new(*address, *port) },
+            Local::Rtp { bind, port, .. } => Open::Rtp { local: SocketAddr::new(*bind, *port) },
             Local::WebRtc { ufrag, pwd, .. } => Open::WebRtc { ufrag: ufrag.clone(), pwd: pwd.clone() },
         }
     }
@@ -36,7 +39,12 @@ impl Call {
             let udp = room.setup.media.webrtc_ports.get(self.worker).copied()?;
             room.ports.webrtc(address, udp, self.worker, &mut room.rng)
         } else {
-            room.ports.rtp(address, self.worker, &mut room.rng, now.mono_ms)?
+            // Behind a NAT the address told is not one of this machine.
+            let told = room.setup.media.address.is_some();
+            let any =
+                if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            let bind = if told { any } else { address };
+            room.ports.rtp((address, bind), self.worker, &mut room.rng, now.mono_ms)?
         };
         let command = MediaCommand::Open {
             port: port.id,
@@ -145,13 +153,7 @@ impl Call {
 
     /// Plays one of our tones to the first leg and tells so.
     pub(super) fn play_tone(&mut self, room: &mut Room, tone: ToneKind) {
-        let sound = match tone {
-            ToneKind::Ringback => Sound::Ringback,
-            ToneKind::Busy => Sound::Busy,
-            ToneKind::Congestion => Sound::Congestion,
-            ToneKind::Unavailable | ToneKind::Announcement => Sound::Unavailable,
-        };
-        self.play(room, sound, true);
+        self.play(room, sound_of(tone), true);
         room.fact(self.id, What::Tone { tone, local: true });
     }
 
@@ -253,13 +255,51 @@ impl Call {
             self.connect(room, leg);
         }
         let joined = match &self.stage {
-            Stage::Talking => !self.held,
+            Stage::Talking => !self.is_held(),
             Stage::Dialling(hunt) => hunt.early,
             Stage::Calling | Stage::Greeting { .. } | Stage::Waiting { .. } | Stage::Offering { .. } => false,
             Stage::Farewell { .. } => false,
         };
         if joined {
             self.join(room);
+        }
+        self.sound_again(room);
+    }
+
+    /// Whether one side stopped listening, by its desk or by SIP.
+    fn is_held(&self) -> bool {
+        self.held || self.legs().any(|leg| leg.state == LegState::Held)
+    }
+
+    /// Plays after a restore what was heard before it: without the end of its prompt a call would never
+    /// take its next step.
+    fn sound_again(&self, room: &mut Room) {
+        let step = self.cursor.checked_sub(1).and_then(|at| self.steps.get(at));
+        let (sound, repeat) = match (&self.stage, step) {
+            (Stage::Greeting { .. }, Some(Step::Play { file })) => (Sound::File(file.as_str().into()), false),
+            (Stage::Waiting { queue } | Stage::Offering { queue, .. }, Some(Step::Queue { music, .. })) => {
+                let music = music.as_ref().or_else(|| room.setup.queues.get(queue).map(|queue| &queue.music));
+                let Some(music) = music.filter(|file| !file.is_empty()) else { return };
+                (Sound::File(music.as_str().into()), true)
+            }
+            (Stage::Dialling(hunt), _) if hunt.ringback => (Sound::Ringback, true),
+            (Stage::Farewell { result: CallResult::Answered, .. }, _) => {
+                (Sound::File(room.setup.time_is_up.as_str().into()), false)
+            }
+            (Stage::Farewell { cause, .. }, _) => (sound_of(tone_for(cause)), true),
+            (Stage::Talking, _) if self.is_held() => return self.music_on_hold(room),
+            (
+                Stage::Calling
+                | Stage::Greeting { .. }
+                | Stage::Waiting { .. }
+                | Stage::Offering { .. }
+                | Stage::Dialling(_)
+                | Stage::Talking,
+                _,
+            ) => return,
+        };
+        if let Some(port) = port_of(&self.first) {
+            room.media(self.worker, MediaCommand::Play { port, sound, repeat, token: self.tokens });
         }
     }
 
@@ -269,6 +309,16 @@ impl Call {
             return Some(&mut self.first);
         }
         self.second.as_mut().filter(|leg| port_of(leg) == Some(port))
+    }
+}
+
+/// How a tone of ours sounds.
+fn sound_of(tone: ToneKind) -> Sound {
+    match tone {
+        ToneKind::Ringback => Sound::Ringback,
+        ToneKind::Busy => Sound::Busy,
+        ToneKind::Congestion => Sound::Congestion,
+        ToneKind::Unavailable | ToneKind::Announcement => Sound::Unavailable,
     }
 }
 

@@ -374,13 +374,7 @@ impl Call {
         self.held = on;
         if on {
             room.media(self.worker, MediaCommand::Part { a: other });
-            let queue = self.queue.as_ref().and_then(|queue| room.setup.queues.get(queue));
-            let music = queue.or_else(|| room.setup.queues.values().next()).map(|queue| queue.music.clone());
-            if let Some(music) = music {
-                let sound = Sound::File(music.into());
-                let play = MediaCommand::Play { port: other, sound, repeat: true, token: 0 };
-                room.media(self.worker, play);
-            }
+            self.music_on_hold(room);
             room.fact(self.id, What::Held);
         } else {
             room.media(self.worker, MediaCommand::Stop { port: other });
@@ -396,6 +390,16 @@ impl Call {
             self.tell_leg(room, &leg);
         }
         Ok(())
+    }
+
+    /// What the other party hears while the operator does not listen.
+    pub(super) fn music_on_hold(&self, room: &mut Room) {
+        let queue = self.queue.as_ref().and_then(|queue| room.setup.queues.get(queue));
+        let music = queue.or_else(|| room.setup.queues.values().next()).map(|queue| queue.music.clone());
+        if let (Some(port), Some(music)) = (self.other_party(), music) {
+            let sound = Sound::File(music.into());
+            room.media(self.worker, MediaCommand::Play { port, sound, repeat: true, token: 0 });
+        }
     }
 
     /// The port of the party that is not the operator.

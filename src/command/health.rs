@@ -27,11 +27,13 @@ pub async fn run(config: &Config) -> Result<String> {
     let Some(value) = ask(folder, &Request::Health).await? else {
         bail!("no node runs on {}: start it with `tandem run`", folder.display());
     };
-    let found: Readiness = serde_json::from_value(value).context("the node's answer does not read: same version?")?;
+    let found: Readiness =
+        serde_json::from_value(value).context("the node's answer does not read: same version?")?;
     if found.ready {
         return Ok("ready\n".to_owned());
     }
-    let failing: Vec<String> = found.failing.iter().map(|failing| format!("{}: {}", failing.part, failing.why)).collect();
+    let failing: Vec<String> =
+        found.failing.iter().map(|failing| format!("{}: {}", failing.part, failing.why)).collect();
     bail!("not ready: {}", failing.join("; "))
 }
 

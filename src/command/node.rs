@@ -35,6 +35,10 @@ use crate::terms::Secret;
 
 /// Media events that may wait for the engine.
 const MEDIA_EVENTS: usize = 16_384;
+/// Facts older than this are forgotten; call records and orders are not.
+const FACTS_KEPT_MS: i64 = 90 * 24 * 3_600_000;
+/// How often that is done.
+const HOUSEKEEPING: Duration = Duration::from_secs(24 * 3_600);
 /// Look-ups of customers under way at once.
 const LOOKUPS_AT_ONCE: usize = 32;
 
@@ -120,6 +124,8 @@ impl Node {
         }
         let courier = start_courier(config, &store, &handle, stopped.clone(), &mut tasks)?;
         tasks.push(tokio::spawn(look_up(lookups, courier, handle.clone())));
+        tasks.push(tokio::spawn(keep_house(store.clone(), stopped.clone())));
+        tasks.push(tokio::spawn(tell_sip_phones(store.clone(), handle.clone())));
         let file = config.log.events.as_deref().map(EventsFile::open).transpose()?;
         let sip = udp.as_ref().map(|udp| udp.local());
         let outlets = Outlets { plane, udp, writer, file, metrics: metrics.clone() };
@@ -241,7 +247,14 @@ async fn open_store(config: &Config) -> Result<Store> {
         data_dir: config.node.data_dir.clone(),
         max_pages: 0,
     };
-    Store::open(&store).await.context("the store cannot be opened")
+    let store = Store::open(&store).await.context("the store cannot be opened")?;
+    if !store.is_alone() {
+        bail!(
+            "another node runs on {}: stop it, or give this one its own node.data_dir",
+            config.node.data_dir.display()
+        );
+    }
+    Ok(store)
 }
 
 fn bind_udp(address: SocketAddr, metrics: &Metrics) -> Result<Udp> {
@@ -331,6 +344,34 @@ fn start_courier(
         }
     }));
     Ok(courier)
+}
+
+/// Forgets old facts and records once a day, so that the store does not grow for ever.
+async fn keep_house(store: Store, mut stopped: watch::Receiver<bool>) {
+    loop {
+        let before = clock::wall_ms().saturating_sub(FACTS_KEPT_MS);
+        match store.forget(before).await {
+            Ok(0) => {}
+            Ok(gone) => info!("{gone} facts older than 90 days were forgotten"),
+            Err(why) => warn!("old facts could not be forgotten: {why}"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(HOUSEKEEPING) => {}
+            _ = stopped.changed() => return,
+        }
+    }
+}
+
+/// Ordinary SIP phones of accounts may log in from the start on.
+async fn tell_sip_phones(store: Store, handle: Handle) {
+    match store.sip_phones().await {
+        Ok(phones) => {
+            for (account, ha1) in phones {
+                handle.tell_sip_phone(&account, ha1).await;
+            }
+        }
+        Err(why) => error!("SIP phones of accounts cannot be read, they cannot register: {why}"),
+    }
 }
 
 /// Asks the order core who calls, a few at a time.

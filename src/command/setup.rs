@@ -82,9 +82,14 @@ fn decide(given: &SetupArgs) -> Result<Wishes> {
     let domain = answer(given.domain.clone(), "SIP domain", &defaults.sip.domain, "--domain")?;
     let listen = given.listen.map(|address| address.to_string());
     let listen = answer(listen, "Where the web listens", &defaults.web.listen.to_string(), "--listen")?;
-    let listen: SocketAddr = listen.parse().with_context(|| format!("{listen:?} is no address with a port, such as 0.0.0.0:8443"))?;
+    let listen: SocketAddr = listen
+        .parse()
+        .with_context(|| format!("{listen:?} is no address with a port, such as 0.0.0.0:8443"))?;
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
-    ensure!(!domain.is_empty() && domain.chars().all(fits), "{domain:?} is no domain: letters, digits, dots and dashes");
+    ensure!(
+        !domain.is_empty() && domain.chars().all(fits),
+        "{domain:?} is no domain: letters, digits, dots and dashes"
+    );
     let mut names = given.names.clone();
     if names.is_empty() && !listen.ip().is_loopback() {
         let words = "Names or addresses that browsers open, with spaces between";
@@ -138,7 +143,11 @@ fn write_config(file: &Path, wishes: &Wishes, force: bool, said: &mut Vec<String
 /// Only what differs from the defaults: the annotated example file names all keys.
 fn config_text(wishes: &Wishes) -> String {
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
-    let mut text = format!("# Written by `tandem setup`. Keys that are not here have their defaults.\n\n[sip]\ndomain = {}\n\n[web]\nlisten = {}\n", quoted(&wishes.domain), quoted(&wishes.listen.to_string()));
+    let mut text = format!(
+        "# Written by `tandem setup`. Keys that are not here have their defaults.\n\n[sip]\ndomain = {}\n\n[web]\nlisten = {}\n",
+        quoted(&wishes.domain),
+        quoted(&wishes.listen.to_string())
+    );
     if !wishes.names.is_empty() {
         let folder = Config::default().node.data_dir;
         for (key, name) in [("tls_cert", WEB_FILES.0), ("tls_key", WEB_FILES.1)] {
@@ -183,13 +192,30 @@ fn write_certificate(data_dir: &Path, names: &[String], force: bool, said: &mut 
 async fn add_admin(config: &Config, name: &str, from_stdin: bool, said: &mut Vec<String>) -> Result<()> {
     let accounts: Vec<Known> = serde_json::from_value(carry_out(config, UserRequest::List).await?)?;
     if let Some(known) = accounts.iter().find(|account| account.name == name) {
-        ensure!(known.role == Role::Admin, "{name} is there already, but as {}: choose another --admin", known.role);
-        said.push(format!("administrator {name} is there already; for a new password: tandem user password {name}"));
+        ensure!(
+            known.role == Role::Admin,
+            "{name} is there already, but as {}: choose another --admin",
+            known.role
+        );
+        said.push(format!(
+            "administrator {name} is there already; for a new password: tandem user password {name}"
+        ));
         return Ok(());
     }
     let (queues, skills) = (Vec::new(), Vec::new());
     let password = password(from_stdin)?;
-    carry_out(config, UserRequest::Add { name: name.to_owned(), role: Role::Admin, queues, skills, password }).await?;
+    carry_out(
+        config,
+        UserRequest::Add {
+            name: name.to_owned(),
+            role: Role::Admin,
+            queues,
+            skills,
+            password,
+            sip_phone: false,
+        },
+    )
+    .await?;
     said.push(format!("administrator {name} added"));
     Ok(())
 }
@@ -247,7 +273,10 @@ mod tests {
     fn the_text_names_the_certificate_only_where_one_is_made() {
         assert!(!config_text(&wishes("127.0.0.1:8080", &[])).contains("tls_cert"));
         let text = config_text(&wishes("0.0.0.0:8443", &["desk.example"]));
-        assert!(text.contains("tls_cert = \"data/web.crt\"") && text.contains("tls_key = \"data/web.key\""), "{text}");
+        assert!(
+            text.contains("tls_cert = \"data/web.crt\"") && text.contains("tls_key = \"data/web.key\""),
+            "{text}"
+        );
     }
 
     #[test]
@@ -276,11 +305,22 @@ mod tests {
         for (name, role) in [("root", Role::Admin), ("anna", Role::Operator)] {
             let password = Secret::new("correct horse".to_owned());
             let (queues, skills) = (Vec::new(), Vec::new());
-            carry_out(&config, UserRequest::Add { name: name.into(), role, queues, skills, password }).await.unwrap();
+            carry_out(
+                &config,
+                UserRequest::Add { name: name.into(), role, queues, skills, password, sip_phone: false },
+            )
+            .await
+            .unwrap();
         }
         let mut said = Vec::new();
         add_admin(&config, "root", true, &mut said).await.unwrap();
         assert!(said.first().unwrap().contains("is there already"));
-        assert!(add_admin(&config, "anna", true, &mut said).await.unwrap_err().to_string().contains("as operator"));
+        assert!(
+            add_admin(&config, "anna", true, &mut said)
+                .await
+                .unwrap_err()
+                .to_string()
+                .contains("as operator")
+        );
     }
 }

@@ -46,7 +46,11 @@ fn table(status: &Value) -> String {
         say(format!("FAILS  {}: {}", word(failing, "part"), word(failing, "why")));
     }
     if let Some(outbox) = status.get("outbox").filter(|outbox| !outbox.is_null()) {
-        say(format!("outbox {} waiting, {} refused by the order core", word(outbox, "depth"), word(outbox, "dead")));
+        say(format!(
+            "outbox {} waiting, {} refused by the order core",
+            word(outbox, "depth"),
+            word(outbox, "dead")
+        ));
     }
     say(format!("\n{:<20} {:<9} {:>9} {}", "TRUNK", "STATE", "CHANNELS", "LAST ERROR"));
     for trunk in list(status, "trunks") {
@@ -54,7 +58,10 @@ fn table(status: &Value) -> String {
         let (name, state) = (word(trunk, "name"), word(trunk, "state"));
         say(format!("{name:<20} {state:<9} {channels:>9} {}", word(trunk, "last_error")));
     }
-    say(format!("\n{:<20} {:>7} {:>8} {:>6} {:>8} {:>7}", "QUEUE", "WAITING", "LONGEST", "READY", "TALKING", "PAUSED"));
+    say(format!(
+        "\n{:<20} {:>7} {:>8} {:>6} {:>8} {:>7}",
+        "QUEUE", "WAITING", "LONGEST", "READY", "TALKING", "PAUSED"
+    ));
     for queue in list(status, "queues") {
         let operators = queue.get("operators").unwrap_or(&Value::Null);
         let longest_s = queue.get("longest_wait_ms").and_then(Value::as_i64).unwrap_or(0) / 1_000;
@@ -98,7 +105,13 @@ mod tests {
             "ready": false,
             "failing": [{"part": "store", "why": "disk full"}],
         }));
-        for part in ["t1 0.1.0 (single), epoch 3, up 1:02:03, 2 calls", "0/8", "1:05", "FAILS  store: disk full", "4 waiting"] {
+        for part in [
+            "t1 0.1.0 (single), epoch 3, up 1:02:03, 2 calls",
+            "0/8",
+            "1:05",
+            "FAILS  store: disk full",
+            "4 waiting",
+        ] {
             assert!(shown.contains(part), "{part} is missing in\n{shown}");
         }
         assert!(!shown.contains('\u{1b}'));

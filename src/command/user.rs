@@ -30,6 +30,9 @@ pub enum UserCommand {
         /// A queue it serves; may be repeated
         #[arg(long = "queue")]
         queues: Vec<String>,
+        /// Let an ordinary SIP phone register with this name and password too
+        #[arg(long)]
+        sip_phone: bool,
         /// Read the password from the first line of standard input instead of asking
         #[arg(long)]
         password_stdin: bool,
@@ -64,12 +67,12 @@ pub enum UserCommand {
 /// In words for the person who asked.
 pub async fn run(config: &Config, command: UserCommand) -> Result<String> {
     let (request, said, as_json) = match command {
-        UserCommand::Add { name, role, skills, queues, password_stdin } => {
+        UserCommand::Add { name, role, skills, queues, sip_phone, password_stdin } => {
             check_queues(config, &queues)?;
             let password = password(password_stdin)?;
             let said = format!("{role} {name} added\n");
             let queues = queues.into_iter().map(Into::into).collect();
-            (UserRequest::Add { name, role, queues, skills, password }, said, false)
+            (UserRequest::Add { name, role, queues, skills, password, sip_phone }, said, false)
         }
         UserCommand::List { json } => (UserRequest::List, String::new(), json),
         UserCommand::Password { name, password_stdin } => {
@@ -77,7 +80,8 @@ pub async fn run(config: &Config, command: UserCommand) -> Result<String> {
             (UserRequest::Password { name, password: password(password_stdin)? }, said, false)
         }
         UserCommand::Disable { name, undo } => {
-            let said = if undo { format!("{name} may log in again\n") } else { format!("{name} is disabled\n") };
+            let said =
+                if undo { format!("{name} may log in again\n") } else { format!("{name} is disabled\n") };
             (UserRequest::Disable { name, disabled: !undo }, said, false)
         }
     };
@@ -103,21 +107,28 @@ pub async fn carry_out(config: &Config, request: UserRequest) -> Result<serde_js
     }
     let Request::User(request) = request else { bail!("not about accounts") };
     let store = open(config).await?;
-    let done = change_users(&store, request).await;
+    let done = change_users(&store, &config.sip.domain, request).await;
     store.close().await;
     Ok(done?)
 }
 
 async fn open(config: &Config) -> Result<Store> {
-    let store =
-        StoreConfig { url: config.store.url.expose().clone(), data_dir: config.node.data_dir.clone(), max_pages: 0 };
+    let store = StoreConfig {
+        url: config.store.url.expose().clone(),
+        data_dir: config.node.data_dir.clone(),
+        max_pages: 0,
+    };
     Store::open(&store).await.context("the store cannot be opened")
 }
 
 fn check_queues(config: &Config, queues: &[String]) -> Result<()> {
     let known: Vec<&str> = config.queues.iter().map(|queue| queue.name.as_str()).collect();
     for queue in queues {
-        ensure!(known.contains(&queue.as_str()), "there is no queue {queue:?}; configured are: {}", known.join(", "));
+        ensure!(
+            known.contains(&queue.as_str()),
+            "there is no queue {queue:?}; configured are: {}",
+            known.join(", ")
+        );
     }
     Ok(())
 }
@@ -131,17 +142,22 @@ pub fn password(from_stdin: bool) -> Result<Secret<String>> {
         return first_line(std::io::stdin().lock());
     }
     ensure!(std::io::stdin().is_terminal(), "no terminal to ask for the password on: use --password-stdin");
-    let first = rpassword::prompt_password("Password (at least 8 characters): ").context("the password was not read")?;
-    let again = Secret::new(rpassword::prompt_password("The same again: ").context("the password was not read")?);
+    let first = rpassword::prompt_password("Password (at least 8 characters): ")
+        .context("the password was not read")?;
+    let again =
+        Secret::new(rpassword::prompt_password("The same again: ").context("the password was not read")?);
     let first = Secret::new(first);
     ensure!(first == again, "the two passwords differ");
     Ok(first)
 }
 
 fn first_line(input: impl std::io::BufRead) -> Result<Secret<String>> {
-    use std::io::{BufRead as _, Read as _};
+    use std::io::BufRead as _;
     let mut line = String::new();
-    input.take(LINE_MAX_BYTES).read_line(&mut line).context("the password on standard input cannot be read")?;
+    input
+        .take(LINE_MAX_BYTES)
+        .read_line(&mut line)
+        .context("the password on standard input cannot be read")?;
     let password = Secret::new(line.trim_end_matches(['\r', '\n']).to_owned());
     let said = "no password came on standard input: the first line is taken";
     ensure!(!password.expose().is_empty(), said);
@@ -192,6 +208,7 @@ mod tests {
             queues: vec!["orders".into()],
             skills: Vec::new(),
             password: Secret::new("correct horse".into()),
+            sip_phone: false,
         };
         carry_out(&config, add("anna")).await.unwrap();
         assert!(carry_out(&config, add("anna")).await.unwrap_err().to_string().contains("anna"));

@@ -9,11 +9,12 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use crate::edge::store::{Health, Store};
-use crate::engine::{Answer, Ask, Asker, Input, Refusal};
+use crate::edge::store::{Account, Health, Store};
+use crate::engine::{Answer, Ask, Asker, Input, Refusal, Role};
 use crate::fact::Fact;
 use crate::report::{Board, Event, EventLog, Since, Viewer, snapshot};
 use crate::sip;
+use crate::sip::digest::Ha1;
 use crate::terms::{CardId, FlowId, Number, WallMs};
 
 /// Inputs that may wait for the engine; more SIP than this is dropped and counted.
@@ -22,6 +23,9 @@ pub const INBOX: usize = 16_384;
 pub const EVENT_BACKLOG: usize = 4_096;
 /// Customers that may wait to be looked up.
 const LOOKUPS: usize = 1_024;
+
+/// The session that stands for an account's ordinary SIP phone.
+const SIP_PHONE: &str = "sip-phone";
 
 /// A letter to the engine's task.
 #[derive(Debug)]
@@ -125,6 +129,15 @@ impl Handle {
             return busy();
         }
         answer.await.unwrap_or_else(|_| busy())
+    }
+
+    /// An account's ordinary SIP phone may register from now on.
+    pub async fn tell_sip_phone(&self, account: &Account, ha1: Ha1) {
+        let asker = Asker { name: account.name.clone(), role: Role::Operator };
+        let ask = Ask::LoggedIn { session: SIP_PHONE.to_owned(), ha1, queues: account.queues.clone() };
+        if let Answer::Refused(refusal) = self.ask(asker, ask).await {
+            tracing::warn!(user = %account.name, refusal.words, "its SIP phone cannot register");
+        }
     }
 
     /// Gives the engine an input that must not be lost, waiting for room; `false` when the node stops.

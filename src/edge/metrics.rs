@@ -90,17 +90,14 @@ impl Metrics {
 
     /// Something happened. Facts are to be given once each, in order.
     pub fn observe(&self, fact: &Fact) {
-        match &fact.what {
-            What::CardAccepted { .. } => self.order("accepted"),
-            What::CardDiscarded { .. } => self.order("discarded"),
-            What::MediaQuality { quality, .. } => {
-                self.within(|| histogram!("tandem_media_mos").record(f64::from(quality.mos)));
-            }
-            other => {
-                if let Some(call) = fact.call {
-                    self.observe_call(call, fact.at, other);
-                }
-            }
+        if let What::CardAccepted { .. } = &fact.what {
+            self.order("accepted");
+        } else if let What::CardDiscarded { .. } = &fact.what {
+            self.order("discarded");
+        } else if let What::MediaQuality { quality, .. } = &fact.what {
+            self.within(|| histogram!("tandem_media_mos").record(f64::from(quality.mos)));
+        } else if let Some(call) = fact.call {
+            self.observe_call(call, fact.at, &fact.what);
         }
     }
 

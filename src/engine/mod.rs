@@ -20,7 +20,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 use crate::acd::{Floor, FloorInput, Wanted};
-use crate::call::{self, Call, Calls, Stage};
+use crate::call::{self, Calls};
 use crate::fact::{Fact, OperatorState, Party, Phone, What};
 use crate::orders::{self, Cards};
 use crate::record::{self, Record};
@@ -240,15 +240,16 @@ impl Engine {
         self.last_seq = self.last_seq.saturating_add(1);
         self.own_touched = true;
         let seq = self.last_seq;
-        match &what {
-            What::CardSubmitted { card, .. } => {
-                self.cards.handle(orders::Input::Numbered { card: *card, seq }, now);
-            }
-            What::CardOpened { card, caller, .. } if !caller.is_withheld() => {
-                self.step.push(Output::Lookup { card: *card, number: caller.clone() });
-            }
-            What::CardAccepted { card } => self.answer_submits(*card),
-            _other => {}
+        if let What::CardSubmitted { card, .. } = &what {
+            self.cards.handle(orders::Input::Numbered { card: *card, seq }, now);
+        }
+        if let What::CardOpened { card, caller, .. } = &what
+            && !caller.is_withheld()
+        {
+            self.step.push(Output::Lookup { card: *card, number: caller.clone() });
+        }
+        if let What::CardAccepted { card } = &what {
+            self.answer_submits(*card);
         }
         self.step.push(Output::Fact(Fact { seq, epoch: self.epoch, at: now.wall_ms, call, what }));
     }

@@ -2,8 +2,8 @@
 
 use crate::acd::{FloorEvent, FloorInput, NotAnswered};
 use crate::engine::{
-    Answer, Ask, Asker, Call, CallId, CardId, Engine, Now, OperatorName, OperatorState, Output, Party, Phone,
-    Refusal, RequestId, Role, Stage, Wanted, What, call, orders, sip,
+    Answer, Ask, Asker, CallId, CardId, Engine, Now, OperatorName, OperatorState, Output, Party, Phone,
+    Refusal, RequestId, Role, Wanted, What, call, orders, sip,
 };
 use crate::terms::Number;
 use rand_chacha::rand_core::Rng;
@@ -333,7 +333,7 @@ impl Engine {
     /// A wish about one call, by somebody who may have it.
     fn in_call(&mut self, asker: &Asker, id: CallId, wish: call::Input, now: Now) -> Answer {
         let Some(call) = self.calls.call(id) else { return refused(404, "this call is over") };
-        if asker.role < Role::Supervisor && !concerns(call, &asker.name) {
+        if asker.role < Role::Supervisor && !call.concerns(&asker.name) {
             return refused(403, "this is not your call");
         }
         match self.calls.handle(wish, now) {
@@ -341,12 +341,6 @@ impl Engine {
             Err(denied) => refused(denied.status, &denied.words),
         }
     }
-}
-
-/// Whether the operator is in the call, or it rings at his desk.
-fn concerns(call: &Call, operator: &OperatorName) -> bool {
-    let rings_there = matches!(&call.stage, Stage::Offering { operator: at, .. } if at == operator);
-    rings_there || call.operator.as_ref() == Some(operator)
 }
 
 fn refused(status: u16, words: &str) -> Answer {

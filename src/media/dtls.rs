@@ -292,6 +292,7 @@ mod tests {
         clippy::expect_used,
         clippy::indexing_slicing,
         clippy::cast_possible_truncation,
+        clippy::disallowed_methods,
         reason = "tests"
     )]
     use std::sync::OnceLock;

@@ -168,6 +168,11 @@ impl Sip {
             // RFC 3261 section 15.1.2: pending requests of the dialog get 487.
             Stage::Invited { .. } => self.reject(id, 487, why, true, now),
             Stage::Up | Stage::Calling { .. } => {
+                // A callee leaves by BYE only a call that it answered (RFC 3261 section 15): its 200 was lost
+                // with a predecessor, and no other answer will come.
+                if let Stage::Calling { client, .. } = leg.stage {
+                    self.wire.tx.abandon(client);
+                }
                 self.wire.drop_their_change(leg, now);
                 self.wire.end(leg, why, true);
                 self.remove(id);

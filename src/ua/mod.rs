@@ -15,3 +15,6 @@ pub mod secure;
 pub mod speech;
 pub mod tone_meter;
 pub mod voice;
+
+#[cfg(test)]
+mod tests;

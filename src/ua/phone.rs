@@ -180,7 +180,12 @@ pub struct Sound {
 
 /// What can be asked.
 pub(crate) enum Order {
-    Call { number: String, shown: Option<String>, headers: Vec<(String, String)>, reply: oneshot::Sender<CallNo> },
+    Call {
+        number: String,
+        shown: Option<String>,
+        headers: Vec<(String, String)>,
+        reply: oneshot::Sender<CallNo>,
+    },
     HangUp(CallNo),
     Say(CallNo, Speak),
     Answering(Answer),

@@ -51,7 +51,13 @@ pub struct Secure {
 
 impl Secure {
     /// The way to the end that `theirs` describes; `None` when it has no candidate. `ufrag` is ours.
-    pub fn new(ufrag: &str, theirs: &Theirs, party: &DtlsParty, mut rng: ChaCha20Rng, now: MonoMs) -> Option<Self> {
+    pub fn new(
+        ufrag: &str,
+        theirs: &Theirs,
+        party: &DtlsParty,
+        mut rng: ChaCha20Rng,
+        now: MonoMs,
+    ) -> Option<Self> {
         let ice = IceFull::new(ufrag, &theirs.ufrag, theirs.pwd.clone(), rng.next_u64());
         Some(Self {
             remote: *theirs.candidates.first()?,

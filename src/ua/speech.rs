@@ -215,7 +215,8 @@ mod tests {
         let voice = said(Speak::Talk(0.0), 20_000);
         let loudness: Vec<i32> =
             voice.chunks(800).map(|part| part.iter().map(|s| i32::from(s.abs())).max().unwrap()).collect();
-        let (loud, quiet) = (loudness.iter().filter(|l| **l > 800).count(), loudness.iter().filter(|l| **l < 200).count());
+        let (loud, quiet) =
+            (loudness.iter().filter(|l| **l > 800).count(), loudness.iter().filter(|l| **l < 200).count());
         assert!(loud > 80 && quiet > 10, "{loud} loud, {quiet} quiet of {}", loudness.len());
         let talker = said(Speak::Talk(700.0), 20_000);
         for window in talker.chunks(1_600) {

@@ -127,7 +127,11 @@ impl Voice {
             self.meter.hear(decode(self.law, *octet), now_ms);
         }
         let len = u32::try_from(payload.len()).unwrap_or(0);
-        self.clock = Some(Clock { ssrc: header.ssrc, seq: header.seq.wrapping_add(1), ts: header.ts.wrapping_add(len) });
+        self.clock = Some(Clock {
+            ssrc: header.ssrc,
+            seq: header.seq.wrapping_add(1),
+            ts: header.ts.wrapping_add(len),
+        });
     }
 
     /// Fills the gap before a packet with silence; `false` when its place is past.

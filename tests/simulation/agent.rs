@@ -32,6 +32,8 @@ pub struct Account {
     /// Whether it registers.
     pub registers: bool,
     pub expires_s: u32,
+    /// Whether it lets Tandem refresh its sessions.
+    pub timers: bool,
 }
 
 /// What the agent tells its owner.
@@ -385,6 +387,11 @@ impl Agent {
             request.headers.push(name, value);
         }
         let number = invite.headers.cseq().map_or(0, |(number, _)| number);
+        let branch_end = self.now + GIVE_UP_MS;
+        if let Some(asked) = self.asked.get_mut(&branch) {
+            // RFC 3261 section 9.1: without a final answer the INVITE is over after 64*T1.
+            asked.end = branch_end;
+        }
         request.headers.push(Name::CSeq, format!("{number} CANCEL"));
         request.headers.push(Name::MaxForwards, "70");
         self.send(request.to_bytes());
@@ -505,6 +512,10 @@ impl Agent {
     fn answer_invite(&mut self, id: u64, invite: &Request, text: String) {
         let mut response = self.response(invite, Some(id), 200);
         response.headers.push(Name::Supported, "timer");
+        if let Some(timer) = invite.headers.session_expires().ok().flatten().filter(|_| self.account.timers) {
+            response.headers.push(Name::Require, "timer");
+            response.headers.push(Name::SessionExpires, format!("{};refresher=uac", timer.secs));
+        }
         response.headers.push(Name::ContentType, "application/sdp");
         response.body = Bytes::from(text);
         self.answer(invite, &response);
@@ -661,8 +672,11 @@ impl Agent {
             let response = self.response(request, Some(id), code);
             return self.answer(request, &response);
         }
-        if number <= leg.remote_cseq {
-            panic!("CSeq {number} of {:?} is not above {}", request.method, leg.remote_cseq);
+        assert!(number != leg.remote_cseq, "CSeq {number} of {:?} was used before", request.method);
+        if number < leg.remote_cseq {
+            // Overtaken on the way (RFC 3261 section 12.2.2).
+            let response = self.response(request, Some(id), 500);
+            return self.answer(request, &response);
         }
         leg.remote_cseq = number;
         if let Some(target) = contact_of(&request.headers) {
@@ -1005,6 +1019,25 @@ impl Agent {
                 continue;
             }
             self.timed_out(&asked);
+        }
+    }
+
+    /// Power is gone and comes back: calls are forgotten, and it speaks from another port.
+    pub fn reboot(&mut self, port: u16, now: u64) {
+        self.now = now;
+        for (id, leg) in &mut self.legs {
+            if leg.state != State::Gone {
+                leg.state = State::Gone;
+                leg.unacked = None;
+                self.said.push_back(Said::Ended { leg: *id, by_peer: false });
+            }
+        }
+        self.asked.clear();
+        self.answered.clear();
+        self.refused.clear();
+        self.register_call = self.dice.word();
+        if let Some(address) = &mut self.account.udp {
+            address.set_port(port);
         }
     }
 

@@ -44,6 +44,7 @@ fn world(script: Script, kill: Option<Kill>) -> World {
         faults: false,
         crashes: true,
         close_ms: END_MS,
+        long: false,
     };
     let mut world = World::new(7, shape);
     world.scripted = true;
@@ -77,7 +78,7 @@ fn outputs(script: Script, ends: Ends) -> Result<(usize, usize), String> {
 fn finish(world: &mut World, ends: Ends) -> Result<(), String> {
     world.run(TALK_MS)?;
     let mut talks = talks(world);
-    let mut strict = world.lost == 0;
+    let strict = world.lost == 0;
     if strict && !talks && (world.kills == 0 || !world.carried_and_alive().is_empty()) {
         return Err(format!("the call does not go on: {:?}", world.carried_and_alive()));
     }
@@ -101,7 +102,7 @@ fn finish(world: &mut World, ends: Ends) -> Result<(), String> {
     world.run(END_MS + 2_000)?;
     if world.kills > kills {
         // It died of the hang-up itself: what the browser said on its way out is lost with its socket.
-        (talks, strict) = (false, world.lost == 0);
+        talks = false;
     }
     let answers: Vec<u16> = world
         .heard
@@ -121,15 +122,11 @@ fn finish(world: &mut World, ends: Ends) -> Result<(), String> {
         return Err("the other side was not told of the end".to_owned());
     }
     // A side whose call the node does not know any more finds out when it hangs up itself.
-    for agent in 0..2 {
-        for leg in up(world, agent) {
-            world.act(Do::HangUp(agent, leg));
-        }
-    }
+    world.act(Do::EverybodyLeaves);
     world.closing = true;
     world.run(REST_MS)?;
     world.rest()?;
-    orders_and_records(world, strict)
+    orders_and_records(world, world.lost == 0)
 }
 
 /// Whether one call is up and both sides are in it.

@@ -18,8 +18,11 @@ pub fn place_call(world: &mut World, gateway: usize) {
     let now = world.now;
     let leg = world.agents[gateway].call(LINE, Some(&caller), now);
     if !world.scripted {
-        let patience =
-            if world.dice.chance(15) { world.dice.range(50, 3_000) } else { world.dice.range(3_000, 45_000) };
+        let patience = match (world.dice.chance(15), world.shape.long) {
+            (true, _) => world.dice.range(50, 3_000),
+            (false, false) => world.dice.range(3_000, 45_000),
+            (false, true) => world.dice.range(3_000, 250_000),
+        };
         world.plan(patience, Do::HangUp(gateway, leg));
     }
 }

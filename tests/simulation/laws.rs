@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tandem::call::Stage;
 use tandem::engine::{Answer, Engine};
 use tandem::fact::{Fact, LegState, What};
-use tandem::terms::{CallId, CardId, Epoch, OperatorName, PortId};
+use tandem::terms::{CallId, CardId, Epoch, OperatorName, PortId, TrunkName};
 
 use crate::plane::Plane;
 use crate::store::Store;
@@ -18,6 +18,9 @@ pub struct Laws {
     /// Ends told by the engine that lives now.
     ended: BTreeSet<CallId>,
     pub accepted: BTreeSet<CardId>,
+    /// What facts said last of each operator and trunk.
+    operators: BTreeMap<OperatorName, What>,
+    load: BTreeMap<TrunkName, u32>,
     accepted_facts: BTreeSet<CardId>,
     pub broken: Vec<String>,
 }
@@ -31,6 +34,8 @@ impl Laws {
     pub fn crash(&mut self) {
         self.ended.clear();
         self.accepted_facts.clear();
+        self.operators.clear();
+        self.load.clear();
     }
 
     /// The new engine knows these calls, also where their first fact died with the old one.
@@ -72,6 +77,12 @@ impl Laws {
                     self.wrong(format!("call {call} ended without arriving"));
                 }
             }
+        }
+        if let What::Operator { operator, .. } = &fact.what {
+            self.operators.insert(operator.clone(), fact.what.clone());
+        }
+        if let What::TrunkLoad { trunk, busy } = &fact.what {
+            self.load.insert(trunk.clone(), *busy);
         }
         if let What::CardAccepted { card } = fact.what {
             if !self.accepted_facts.insert(card) {
@@ -156,6 +167,13 @@ impl Laws {
         }
         let said: BTreeMap<OperatorName, CallId> =
             engine.floor().operators().filter_map(|one| Some((one.operator, one.call?))).collect();
+        for standing in engine.floor().operators() {
+            let told = self.operators.get(&standing.operator);
+            if told.is_some_and(|told| *told != standing.fact()) {
+                let words = format!("{standing:?} was told as {told:?}");
+                self.wrong(words);
+            }
+        }
         if busy != said {
             self.wrong(format!("calls hold {busy:?}, the floor says {said:?}"));
         }
@@ -238,7 +256,20 @@ impl Laws {
     }
 
     /// Nothing is left when all have gone home.
-    pub fn rest(&mut self, engine: &Engine, plane: &Plane, store: &Store) {
+    pub fn rest(&mut self, engine: &Engine, plane: &Plane, store: &Store, records: &BTreeMap<String, Vec<u8>>) {
+        let lasting = ["sip/binding/", "sip/nonce/", "sip/next_leg", "acd/operator/", "acd/queue/", "card/", "calls/shared", "engine/own"];
+        let passing = records.keys().filter(|key| !lasting.iter().any(|prefix| key.starts_with(prefix)));
+        let forgotten: Vec<&String> = passing.collect();
+        if !forgotten.is_empty() {
+            self.wrong(format!("records of what is over: {forgotten:?}"));
+        }
+        if let Some((trunk, busy)) = self.load.iter().find(|(_, busy)| **busy != 0) {
+            let words = format!("{trunk} is told to carry {busy} calls at the end");
+            self.wrong(words);
+        }
+        if engine.calls().ports_available() != crate::world::RTP_PORTS {
+            self.wrong(format!("{} RTP ports are left", engine.calls().ports_available()));
+        }
         let counts = engine.sip_counts();
         let tickets: usize =
             engine.floor().queues().map(|queue| engine.floor().line(&queue.name).len()).sum();

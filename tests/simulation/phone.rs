@@ -45,7 +45,7 @@ fn rings(world: &mut World, agent: usize, leg: u64, auto: bool) {
 /// What may happen in a talk; nothing of it does if the call does not live so long.
 fn talks(world: &mut World, agent: usize, leg: u64) {
     if world.dice.chance(60) {
-        let wait = world.dice.range(4_000, 20_000);
+        let wait = world.dice.range(4_000, if world.shape.long { 200_000 } else { 20_000 });
         world.plan(wait, Do::HangUp(agent, leg));
     }
     if world.dice.chance(20) {
@@ -93,6 +93,10 @@ pub fn read_fact(world: &mut World, fact: &Fact) {
                 let wait = world.dice.range(500, 5_000);
                 world.plan(wait, Do::DeskHold(desk, call, true));
                 world.plan(wait + 1_500, Do::DeskHold(desk, call, false));
+            }
+            if world.dice.chance(10) {
+                let wait = world.dice.range(500, 5_000);
+                world.plan(wait, Do::Digits(desk, call));
             }
             if world.dice.chance(20) {
                 let wait = world.dice.range(1_000, 12_000);
@@ -163,5 +167,12 @@ pub fn begin_shift(world: &mut World, operator: usize) {
     if world.shape.faults && world.dice.chance(60) {
         let at = world.dice.range(3_000, close);
         world.plan(at, Do::Cut(phone));
+    }
+    if world.dice.chance(15) {
+        let at = world.dice.range(3_000, close);
+        world.plan(at, Do::LogOut(operator));
+        world.plan(at + 3_000, Do::LogIn(operator));
+        world.plan(at + 5_000, Do::Register(phone));
+        world.plan(at + 6_000, Do::State(operator, OperatorState::Available));
     }
 }

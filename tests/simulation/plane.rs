@@ -43,7 +43,12 @@ impl Plane {
 
     pub fn tell(&mut self, command: Command, faults: bool, dice: &mut Dice, now: u64) {
         match command {
-            Command::Open { port, open, .. } => self.open(port, &open, now),
+            Command::Open { port, open, .. } => {
+                self.open(port, &open, now);
+                if faults && dice.chance(1) {
+                    self.later.push((now + 3, Event::OpenFailed { port, why: "address in use".to_owned() }));
+                }
+            }
             Command::Close { port } => {
                 if self.ports.contains_key(&port) {
                     self.part(port);
@@ -142,33 +147,28 @@ impl Plane {
         }
     }
 
-    /// What is due, unless it came to nothing meanwhile.
-    pub fn due(&mut self, now: u64) -> Vec<Event> {
-        let (due, later): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.later).into_iter().partition(|(at, _)| *at <= now);
-        self.later = later;
-        let mut said = Vec::new();
-        for (_, event) in due {
-            let alive = match &event {
-                Event::PlayEnded { port, token } => match self.ports.get_mut(port) {
-                    Some(open) if open.playing == Some((*token, false)) => {
-                        open.playing = None;
-                        true
-                    }
-                    Some(_) | None => false,
-                },
-                Event::Secured { port, .. }
-                | Event::Connected { port }
-                | Event::FirstPacket { port }
-                | Event::Digit { port, .. }
-                | Event::Failed { port, .. } => self.ports.contains_key(port),
-                _ => false,
-            };
-            if alive {
-                said.push(event);
-            }
-        }
-        said
+    /// The next thing that is due, unless it came to nothing meanwhile.
+    pub fn due(&mut self, now: u64) -> Option<Event> {
+        let due =
+            (0..self.later.len()).filter(|at| self.later[*at].0 <= now).min_by_key(|at| self.later[*at].0)?;
+        let (_, event) = self.later.remove(due);
+        let alive = match &event {
+            Event::PlayEnded { port, token } => match self.ports.get_mut(port) {
+                Some(open) if open.playing == Some((*token, false)) => {
+                    open.playing = None;
+                    true
+                }
+                Some(_) | None => false,
+            },
+            Event::Secured { port, .. }
+            | Event::Connected { port }
+            | Event::FirstPacket { port }
+            | Event::Digit { port, .. }
+            | Event::OpenFailed { port, .. }
+            | Event::Failed { port, .. } => self.ports.contains_key(port),
+            _ => false,
+        };
+        alive.then_some(event)
     }
 
     /// Looks whether the parties are still there; says once of each that is not.

@@ -27,6 +27,8 @@ use crate::laws::Laws;
 use crate::plane::Plane;
 use crate::store::Store;
 
+/// RTP ports that the node has.
+pub const RTP_PORTS: usize = 7;
 pub const DOMAIN: &str = "tandem.test";
 const NODE: &str = "10.0.0.1:5060";
 /// How often the media plane looks for its parties.
@@ -46,6 +48,8 @@ pub struct Shape {
     pub crashes: bool,
     /// When everybody goes home.
     pub close_ms: u64,
+    /// Calls last for minutes, so that sessions are refreshed.
+    pub long: bool,
 }
 
 /// What is planned by those outside.
@@ -72,6 +76,13 @@ pub enum Do {
     DeskHangUp(usize, CallId),
     DeskHold(usize, CallId, bool),
     LogOut(usize),
+    LogIn(usize),
+    Digits(usize, CallId),
+    Reboot(usize),
+    /// Nothing gets through to or from this agent, or does again.
+    Part(usize, bool),
+    Drain,
+    Reload { queues: usize, gateways: usize },
     EverybodyLeaves,
     Crash { keep_records: bool, lose: usize },
     Start,
@@ -140,6 +151,12 @@ pub struct World {
     /// What agents said, in scripts.
     pub heard: Vec<(usize, Said)>,
     pub tally: Tally,
+    parted: BTreeSet<usize>,
+    drains: u32,
+    drained: u32,
+    /// Queues and trunks that are configured now.
+    queues: usize,
+    trunks: usize,
 }
 
 /// How much happened, so that a world in which nothing does is seen.
@@ -205,6 +222,11 @@ impl World {
             lost: 0,
             heard: Vec::new(),
             tally: Tally::default(),
+            parted: BTreeSet::new(),
+            drains: 0,
+            drained: 0,
+            queues: 2,
+            trunks: shape.gateways,
             shape,
         };
         world.plan(0, Do::Start);
@@ -289,7 +311,7 @@ impl World {
                 self.give(Input::Stored { seq });
             }
         } else if due(plane) {
-            for event in self.plane.due(at) {
+            if let Some(event) = self.plane.due(at) {
                 self.give(Input::Media(event));
             }
         } else if due(agents) {
@@ -310,6 +332,10 @@ impl World {
     fn happen(&mut self, event: Happens) {
         match event {
             Happens::ToNode { path, bytes } => {
+                let from = self.agents.iter().position(|agent| agent.account.udp == Some(path.remote()));
+                if from.is_some_and(|agent| self.parted.contains(&agent)) {
+                    return;
+                }
                 if let Some(flow) = path.flow()
                     && !self.flows.values().any(|open| *open == flow)
                 {
@@ -319,6 +345,9 @@ impl World {
                 self.give(Input::Sip(sip::Input::Received { path, bytes }));
             }
             Happens::ToAgent { agent, flow, bytes } => {
+                if self.parted.contains(&agent) {
+                    return;
+                }
                 if flow.is_some() && self.flows.get(&agent) != flow.as_ref() {
                     return;
                 }
@@ -392,7 +421,7 @@ impl World {
                     self.schedule(wait, Happens::Customer(card));
                 }
                 Output::Dropped { reason } => self.note(|| format!("  dropped: {reason}")),
-                Output::Drained => {}
+                Output::Drained => self.drained += 1,
             }
         }
         self.laws.check(&engine, &mut self.plane);
@@ -546,7 +575,7 @@ impl World {
                 );
             }
             Do::Save(operator, card) => {
-                drop(self.ask(operator, Ask::SaveCard { card, fields: fields() }, None))
+                self.ask(operator, Ask::SaveCard { card, fields: fields() }, None);
             }
             Do::Submit(operator, card) => {
                 self.ask(operator, Ask::SubmitCard { card, fields: Some(fields()) }, Some(card));
@@ -554,13 +583,43 @@ impl World {
             Do::Discard(operator, card) => {
                 self.ask(operator, Ask::DiscardCard { card, reason: "question".to_owned() }, None);
             }
-            Do::DeskHangUp(operator, call) => drop(self.ask(operator, Ask::HangUp(call), None)),
+            Do::DeskHangUp(operator, call) => {
+                self.ask(operator, Ask::HangUp(call), None);
+            }
             Do::DeskHold(operator, call, on) => {
                 let ask = if on { Ask::Hold(call) } else { Ask::Resume(call) };
                 self.ask(operator, ask, None);
             }
             Do::LogOut(operator) => {
-                drop(self.ask(operator, Ask::LoggedOut { session: session(operator) }, None))
+                self.ask(operator, Ask::LoggedOut { session: session(operator) }, None);
+            }
+            Do::LogIn(operator) => self.log_in(operator),
+            Do::Digits(operator, call) => {
+                self.ask(operator, Ask::Digits { call, digits: "12#".to_owned() }, None);
+            }
+            Do::Reboot(agent) => {
+                let port = self.dice.range(6_000, 9_000) as u16;
+                self.agents[agent].reboot(port, now);
+                self.plan(1_500, Do::Register(agent));
+            }
+            Do::Part(agent, on) => {
+                if on {
+                    self.parted.insert(agent);
+                } else {
+                    self.parted.remove(&agent);
+                }
+            }
+            Do::Drain => {
+                if self.engine.is_some() {
+                    self.drains += 1;
+                    self.give(Input::Drain);
+                }
+            }
+            Do::Reload { queues, gateways } => {
+                self.queues = queues;
+                self.trunks = gateways;
+                let setup = self.setup();
+                self.give(Input::Reload(Box::new(setup)));
             }
             Do::EverybodyLeaves => self.everybody_leaves(),
             Do::Crash { keep_records, lose } => {
@@ -660,7 +719,7 @@ impl World {
 
     fn start(&mut self) {
         self.mono_base = self.dice.range(1, 1 << 40);
-        let setup = setup(&self.shape, self.epoch, self.store.last_seq);
+        let setup = self.setup();
         let seed = self.dice.seed();
         let now = self.clock();
         let records: Vec<Record> = self
@@ -698,6 +757,10 @@ impl World {
         }
     }
 
+    fn setup(&self) -> Setup {
+        setup(&self.shape, (self.queues, self.trunks), self.epoch, self.store.last_seq)
+    }
+
     pub fn log_in(&mut self, operator: usize) {
         let name = Self::operator_name(operator);
         let account = phone_account(operator);
@@ -723,7 +786,11 @@ impl World {
     /// The laws of rest, once all have gone home.
     pub fn rest(&mut self) -> Result<(), String> {
         if let Some(engine) = &self.engine {
-            self.laws.rest(engine, &self.plane, &self.store);
+            self.laws.rest(engine, &self.plane, &self.store, &self.records);
+            if self.drains != self.drained && !self.shape.crashes {
+                let words = format!("asked to drain {} times, drained {}", self.drains, self.drained);
+                self.laws.broken.push(words);
+            }
         } else {
             self.laws.broken.push("the node is down".to_owned());
         }
@@ -791,6 +858,7 @@ pub fn gateway_account(number: usize) -> Account {
         domain: DOMAIN.to_owned(),
         registers: number != 2,
         expires_s: 60,
+        timers: number != 1,
     }
 }
 
@@ -802,6 +870,7 @@ fn phone_account(operator: usize) -> Account {
         domain: DOMAIN.to_owned(),
         registers: true,
         expires_s: 120,
+        timers: operator != 1,
     }
 }
 
@@ -822,22 +891,24 @@ when = { from = "operators", number = "any" }
 do = [ { dial = "dialled", over = ["*"], ring = "12s" }, { hang_up = "congestion" } ]
 "#;
 
-fn setup(shape: &Shape, epoch: u64, last_seq: u64) -> Setup {
+fn setup(shape: &Shape, (queues, trunks): (usize, usize), epoch: u64, last_seq: u64) -> Setup {
     let trunks: Vec<TrunkName> =
-        (0..shape.gateways).map(|number| TrunkName::from(format!("gsm-{number}"))).collect();
-    let queues = ["orders", "night"].map(|name| {
+        (0..trunks).map(|number| TrunkName::from(format!("gsm-{number}"))).collect();
+    let queues: Vec<QueueConfig> = ["orders", "night"].into_iter().take(queues).map(|name| {
         let mut queue = QueueConfig::named(name);
         queue.ring_ms = 4_000;
         queue.wrap_up_ms = 2_000;
         queue
-    });
+    }).collect();
     let known = Known {
         queues: queues.iter().map(|queue| queue.name.clone()).collect(),
         trunks: trunks.clone(),
         sounds: ["welcome.wav", "hold.wav", "sorry.wav"].map(str::to_owned).to_vec(),
     };
-    let plan = Plan::read(&[("plan.toml".to_owned(), PLAN.to_owned())], &known).expect("plan");
-    let accounts = (0..shape.gateways).map(|number| trunk_account(number, &trunks[number])).collect();
+    let night = "{ queue = \"night\", wait = \"8s\" },";
+    let plan = if queues.len() > 1 { PLAN.to_owned() } else { PLAN.replace(night, "") };
+    let plan = Plan::read(&[("plan.toml".to_owned(), plan)], &known).expect("plan");
+    let accounts = (0..trunks.len()).map(|number| trunk_account(number, &trunks[number])).collect();
     let trunk = |(number, name): (usize, &TrunkName)| {
         let peer = !gateway_account(number).registers;
         let trunk = call::Trunk {
@@ -865,7 +936,7 @@ fn setup(shape: &Shape, epoch: u64, last_seq: u64) -> Setup {
         plan: Arc::new(plan),
         numbers: Vec::new(),
         media: call::MediaSetup {
-            rtp_ports: (0..7).map(|n| 20_000 + 2 * n).collect(),
+            rtp_ports: (0..RTP_PORTS as u16).map(|n| 20_000 + 2 * n).collect(),
             webrtc_ports: vec![40_000, 40_001],
             address: None,
             fallback: IpAddr::from([10, 0, 0, 1]),
@@ -875,7 +946,7 @@ fn setup(shape: &Shape, epoch: u64, last_seq: u64) -> Setup {
             calls: 8,
             calls_per_second: 5,
             emergency: vec!["112".to_owned()],
-            call_duration_ms: 20_000,
+            call_duration_ms: if shape.long { 0 } else { 20_000 },
             destinations: Vec::new(),
             operator_calls_per_minute: 10,
         },
@@ -885,7 +956,7 @@ fn setup(shape: &Shape, epoch: u64, last_seq: u64) -> Setup {
     let sip = sip::Config {
         domain: DOMAIN.to_owned(),
         udp: node(),
-        pair_secret: Secret::new([3; 32]),
+        pair_secret: Secret::new([3; 32]), session_expires_s: 90,
         ..sip::Config::default()
     };
     Setup {
@@ -896,7 +967,7 @@ fn setup(shape: &Shape, epoch: u64, last_seq: u64) -> Setup {
         sip,
         accounts,
         calls,
-        queues: queues.to_vec(),
+        queues,
         cards: Vec::new(),
     }
 }

@@ -43,13 +43,119 @@ pub fn bind(at: SocketAddr, dscp: u8) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// The same for a worker's shared socket, with room for a burst of all its browsers.
+/// The same for a worker's shared socket, with room for a burst of all its browsers. Bound to all addresses
+/// it tells to which of them a packet came: browsers take answers only from there.
 pub fn bind_shared(at: SocketAddr, dscp: u8) -> io::Result<UdpSocket> {
     let socket = Socket::from(bind(at, dscp)?);
+    if at.ip().is_unspecified() {
+        tell_destination(&socket, at.is_ipv4())?;
+    }
     // The kernel caps it at net.core.rmem_max without an error.
     socket.set_recv_buffer_size(SHARED_BUFFER)?;
     socket.set_send_buffer_size(SHARED_BUFFER)?;
     Ok(socket.into())
+}
+
+#[expect(unsafe_code, reason = "IP_PKTINFO has no safe form in std or socket2")]
+fn tell_destination(socket: &Socket, is_v4: bool) -> io::Result<()> {
+    let (level, name) = if is_v4 {
+        (libc::IPPROTO_IP, libc::IP_PKTINFO)
+    } else {
+        (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)
+    };
+    let on: libc::c_int = 1;
+    let len = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(0);
+    // SAFETY: `on` lives for the call and `len` is its length.
+    let set = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const on).cast(), len) };
+    checked(set).map(drop)
+}
+
+/// Room for one control message with a destination address, aligned as the kernel wants it.
+type Control = [u64; 8];
+
+/// Writes "send from this address" into `control` and points the message to it.
+#[expect(unsafe_code, reason = "control messages are laid out by the C macros")]
+fn say_source(header: &mut libc::msghdr, control: &mut Control, source: IpAddr) {
+    header.msg_control = control.as_mut_ptr().cast();
+    match source {
+        IpAddr::V4(address) => {
+            let s_addr = u32::from_ne_bytes(address.octets());
+            let info = libc::in_pktinfo {
+                ipi_ifindex: 0,
+                ipi_spec_dst: libc::in_addr { s_addr },
+                ipi_addr: libc::in_addr { s_addr: 0 },
+            };
+            // SAFETY: the control buffer is aligned and has room for one message of this size.
+            unsafe { write_control(header, libc::IPPROTO_IP, libc::IP_PKTINFO, info) };
+        }
+        IpAddr::V6(address) => {
+            let ipi6_addr = libc::in6_addr { s6_addr: address.octets() };
+            let info = libc::in6_pktinfo { ipi6_addr, ipi6_ifindex: 0 };
+            // SAFETY: as above.
+            unsafe { write_control(header, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info) };
+        }
+    }
+}
+
+/// # Safety
+/// `header.msg_control` points to a [`Control`], which has room for a message with `info`.
+#[expect(unsafe_code, reason = "control messages are laid out by the C macros")]
+unsafe fn write_control<T>(header: &mut libc::msghdr, level: libc::c_int, kind: libc::c_int, info: T) {
+    let len = libc::c_uint::try_from(size_of::<T>()).unwrap_or(0);
+    const { assert!(size_of::<T>() + 32 <= size_of::<Control>(), "a control message fits its room") };
+    // SAFETY: the caller's promise; the first message begins at the buffer's own beginning.
+    unsafe {
+        header.msg_controllen = libc::CMSG_SPACE(len) as usize;
+        let message = libc::CMSG_FIRSTHDR(header);
+        (*message).cmsg_level = level;
+        (*message).cmsg_type = kind;
+        (*message).cmsg_len = libc::CMSG_LEN(len) as usize;
+        libc::CMSG_DATA(message).cast::<T>().write_unaligned(info);
+    }
+}
+
+/// To which of our addresses a received message came, if the socket tells.
+#[expect(unsafe_code, reason = "control messages are laid out by the C macros")]
+fn destination(header: &libc::msghdr) -> Option<IpAddr> {
+    // SAFETY: the kernel filled the control buffer that `header` points to, up to `msg_controllen`.
+    unsafe {
+        let mut message = libc::CMSG_FIRSTHDR(header);
+        while !message.is_null() {
+            let content = libc::CMSG_DATA(message);
+            match ((*message).cmsg_level, (*message).cmsg_type) {
+                (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                    let info = content.cast::<libc::in_pktinfo>().read_unaligned();
+                    return Some(IpAddr::from(info.ipi_addr.s_addr.to_ne_bytes()));
+                }
+                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                    let info = content.cast::<libc::in6_pktinfo>().read_unaligned();
+                    return Some(IpAddr::from(info.ipi6_addr.s6_addr));
+                }
+                _ => message = libc::CMSG_NXTHDR(header, message),
+            }
+        }
+    }
+    None
+}
+
+/// A datagram to be sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Letter<'a> {
+    /// From which of our addresses, where the socket has several.
+    pub from: Option<IpAddr>,
+    /// Where to.
+    pub to: SocketAddr,
+    /// What.
+    pub bytes: &'a [u8],
+}
+
+/// Who sent a datagram, and to which of our addresses, if the socket tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Postmark {
+    /// The sender.
+    pub from: SocketAddr,
+    /// Our address.
+    pub at: Option<IpAddr>,
 }
 
 /// Which sockets have something to read.
@@ -153,7 +259,8 @@ fn blank_address() -> libc::sockaddr_storage {
 pub struct Inbox {
     slots: Vec<[u8; SLOT_LEN]>,
     addresses: Vec<libc::sockaddr_storage>,
-    taken: Vec<(usize, Option<SocketAddr>)>,
+    controls: Vec<Control>,
+    taken: Vec<(usize, Option<Postmark>)>,
 }
 
 impl Default for Inbox {
@@ -161,6 +268,7 @@ impl Default for Inbox {
         Self {
             slots: vec![[0; SLOT_LEN]; MAX_AT_ONCE],
             addresses: vec![blank_address(); MAX_AT_ONCE],
+            controls: vec![[0; 8]; MAX_AT_ONCE],
             taken: Vec::with_capacity(MAX_AT_ONCE),
         }
     }
@@ -173,17 +281,18 @@ impl Inbox {
         self.taken.clear();
         let mut parts = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; MAX_AT_ONCE];
         let mut headers = [blank(); MAX_AT_ONCE];
-        for (((header, part), slot), address) in
-            headers.iter_mut().zip(&mut parts).zip(&mut self.slots).zip(&mut self.addresses)
-        {
+        let memory = self.slots.iter_mut().zip(&mut self.addresses).zip(&mut self.controls);
+        for ((header, part), ((slot, address), control)) in headers.iter_mut().zip(&mut parts).zip(memory) {
             *part = libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: SLOT_LEN };
             header.msg_hdr.msg_name = std::ptr::from_mut(address).cast();
             header.msg_hdr.msg_namelen = address_len();
             header.msg_hdr.msg_iov = std::ptr::from_mut(part);
             header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_control = control.as_mut_ptr().cast();
+            header.msg_hdr.msg_controllen = size_of::<Control>();
         }
         let count = libc::c_uint::try_from(headers.len()).unwrap_or(0);
-        // SAFETY: headers, parts, slots and addresses live and stay in place for the call; lengths are theirs.
+        // SAFETY: headers, parts, slots, addresses and controls live and stay in place for the call; lengths are theirs.
         let taken = checked(unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
@@ -198,17 +307,18 @@ impl Inbox {
             let len = usize::try_from(header.msg_len).unwrap_or(0).min(SLOT_LEN);
             // SAFETY: the kernel wrote an address of this length into this storage.
             let from = unsafe { SockAddr::new(storage_of(address), header.msg_hdr.msg_namelen) };
-            self.taken.push((len, from.as_socket()));
+            let at = destination(&header.msg_hdr);
+            self.taken.push((len, from.as_socket().map(|from| Postmark { from, at })));
         }
         Ok(taken)
     }
 
     /// The datagrams of the last `take`, each with its sender.
-    pub fn datagrams(&mut self) -> impl Iterator<Item = (&mut [u8], SocketAddr)> {
+    pub fn datagrams(&mut self) -> impl Iterator<Item = (&mut [u8], Postmark)> {
         self.slots
             .iter_mut()
             .zip(&self.taken)
-            .filter_map(|(slot, (len, from))| Some((slot.get_mut(..*len)?, (*from)?)))
+            .filter_map(|(slot, (len, postmark))| Some((slot.get_mut(..*len)?, (*postmark)?)))
     }
 }
 
@@ -227,29 +337,37 @@ fn address_len() -> libc::socklen_t {
 
 /// Gives packets to the kernel, up to [`MAX_AT_ONCE`] in a call; how many it did not take.
 #[expect(unsafe_code, reason = "sendmmsg has no safe form in std")]
-pub fn give<'a>(socket: &UdpSocket, packets: impl Iterator<Item = (SocketAddr, &'a [u8])>) -> u64 {
-    let mut packets = packets.peekable();
+pub fn give<'a>(socket: &UdpSocket, letters: impl Iterator<Item = Letter<'a>>) -> u64 {
+    let mut letters = letters.peekable();
     let mut lost = 0;
-    while packets.peek().is_some() {
+    while letters.peek().is_some() {
         let mut addresses: [Option<SockAddr>; MAX_AT_ONCE] = [const { None }; MAX_AT_ONCE];
+        let mut controls: [Control; MAX_AT_ONCE] = [[0; 8]; MAX_AT_ONCE];
         let mut parts = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; MAX_AT_ONCE];
         let mut headers = [blank(); MAX_AT_ONCE];
         let mut count = 0u32;
-        for ((header, part), address) in headers.iter_mut().zip(&mut parts).zip(&mut addresses) {
-            let Some((to, packet)) = packets.next() else { break };
-            let to = address.insert(to.into());
+        let memory = parts.iter_mut().zip(&mut addresses).zip(&mut controls);
+        for (header, ((part, address), control)) in headers.iter_mut().zip(memory) {
+            let Some(letter) = letters.next() else { break };
+            let to = address.insert(letter.to.into());
             // The kernel only reads what a sent message points to.
-            *part = libc::iovec { iov_base: packet.as_ptr().cast_mut().cast(), iov_len: packet.len() };
+            *part = libc::iovec {
+                iov_base: letter.bytes.as_ptr().cast_mut().cast(),
+                iov_len: letter.bytes.len(),
+            };
             header.msg_hdr.msg_name = to.as_ptr().cast_mut().cast();
             header.msg_hdr.msg_namelen = to.len();
             header.msg_hdr.msg_iov = std::ptr::from_mut(part);
             header.msg_hdr.msg_iovlen = 1;
+            if let Some(source) = letter.from {
+                say_source(&mut header.msg_hdr, control, source);
+            }
             count += 1;
         }
         let mut done = 0u32;
         while done < count {
             let rest = headers.get_mut(usize::try_from(done).unwrap_or(0)..).unwrap_or(&mut []);
-            // SAFETY: headers, parts, addresses and the packets live and stay in place for the call.
+            // SAFETY: headers, parts, addresses, controls and the packets live and stay in place for the call.
             let sent = unsafe {
                 libc::sendmmsg(socket.as_raw_fd(), rest.as_mut_ptr(), count - done, libc::MSG_DONTWAIT)
             };
@@ -286,14 +404,14 @@ mod tests {
         let (one, other) = (local(), bind_shared("127.0.0.1:0".parse().unwrap(), 46).unwrap());
         let to = other.local_addr().unwrap();
         let packets: Vec<Vec<u8>> = (0..100u8).map(|number| vec![number; 1 + usize::from(number)]).collect();
-        assert_eq!(give(&one, packets.iter().map(|packet| (to, packet.as_slice()))), 0);
+        assert_eq!(give(&one, packets.iter().map(|bytes| Letter { from: None, to, bytes })), 0);
         let mut inbox = Inbox::default();
         let mut got = Vec::new();
         while got.len() < packets.len() {
             let taken = inbox.take(&other).unwrap();
             assert!(taken <= MAX_AT_ONCE);
-            for (datagram, from) in inbox.datagrams() {
-                assert_eq!(from, one.local_addr().unwrap());
+            for (datagram, postmark) in inbox.datagrams() {
+                assert_eq!(postmark, Postmark { from: one.local_addr().unwrap(), at: None });
                 got.push(datagram.to_vec());
             }
         }
@@ -306,8 +424,9 @@ mod tests {
         let (one, other) = (local(), local());
         let to = other.local_addr().unwrap();
         let nowhere = "[::1]:9".parse().unwrap();
-        let packets: [(SocketAddr, &[u8]); 3] = [(to, b"a"), (nowhere, b"b"), (to, b"c")];
-        assert_eq!(give(&one, packets.into_iter()), 1);
+        let letters =
+            [(to, b"a"), (nowhere, b"b"), (to, b"c")].map(|(to, bytes)| Letter { from: None, to, bytes });
+        assert_eq!(give(&one, letters.into_iter()), 1);
         let mut inbox = Inbox::default();
         assert_eq!(inbox.take(&other).unwrap(), 2);
     }
@@ -332,6 +451,26 @@ mod tests {
         drop(socket);
         poller.wait(0, &mut names).unwrap();
         assert!(names.is_empty());
+    }
+
+    #[test]
+    fn a_socket_of_all_addresses_answers_from_the_one_that_was_asked() {
+        for (all, asked, asking) in [("0.0.0.0:0", "127.0.0.7", "127.0.0.1:0"), ("[::]:0", "::1", "[::1]:0")]
+        {
+            // A machine without IPv6 has nothing to test there.
+            let Ok(asker) = bind(asking.parse().unwrap(), 0) else { continue };
+            let socket = bind_shared(all.parse().unwrap(), 46).unwrap();
+            let asked: IpAddr = asked.parse().unwrap();
+            let ours = SocketAddr::new(asked, socket.local_addr().unwrap().port());
+            asker.send_to(b"who", ours).unwrap();
+            let mut inbox = Inbox::default();
+            assert_eq!(inbox.take(&socket).unwrap(), 1);
+            let postmark = inbox.datagrams().next().unwrap().1;
+            assert_eq!(postmark.at, Some(asked));
+            let letter = Letter { from: postmark.at, to: postmark.from, bytes: b"me" };
+            assert_eq!(give(&socket, std::iter::once(letter)), 0);
+            assert_eq!(asker.recv_from(&mut [0; 9]).unwrap(), (2, ours));
+        }
     }
 
     #[test]

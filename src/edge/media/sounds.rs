@@ -1,9 +1,9 @@
 //! The sound store: every prompt of `dialplans/sounds`, decoded and encoded once, and the tones.
 //!
-//! Invariant: a store that was loaded plays without touching a file again.
+//! Invariant: a store that was made plays without touching a file again.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::io::Cursor;
 use std::sync::Arc;
 
 use hound::{SampleFormat, WavReader};
@@ -12,28 +12,14 @@ use crate::media::command::Sound;
 use crate::media::prompt::{MAX_PROMPT_SECONDS, RATES_HZ, Track, mono, resample};
 use crate::media::tone;
 
-/// The most files that a store holds; the folder's others are an error.
-pub const MAX_SOUNDS: usize = 1_000;
-
 /// Why a sound cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum SoundError {
-    /// The folder or file cannot be read.
-    #[error("{path}: cannot be read: {why}")]
-    Unreadable {
-        /// Which.
-        path: PathBuf,
-        /// The system's words.
-        why: std::io::Error,
-    },
-    /// It is not a WAV file that can be played.
-    #[error("{path}: {why}")]
-    Unplayable {
-        /// Which.
-        path: PathBuf,
-        /// What is wrong and what would be right.
-        why: String,
-    },
+#[error("sound {name}: {why}")]
+pub struct SoundError {
+    /// Which file.
+    pub name: String,
+    /// What is wrong and what would be right.
+    pub why: String,
 }
 
 /// Prompts by file name, and the tones.
@@ -52,32 +38,11 @@ impl Default for Sounds {
 }
 
 impl Sounds {
-    /// Reads every `*.wav` of a folder. A folder that is not there has no prompts.
-    ///
-    /// # Errors
-    /// The first file that cannot be used, by name and reason.
-    pub fn load(folder: &Path) -> Result<Self, SoundError> {
-        let mut sounds = Self::default();
-        let unreadable = |why| SoundError::Unreadable { path: folder.to_owned(), why };
-        let entries = match std::fs::read_dir(folder) {
-            Ok(entries) => entries,
-            Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Ok(sounds),
-            Err(why) => return Err(unreadable(why)),
-        };
-        for entry in entries {
-            let path = entry.map_err(unreadable)?.path();
-            let is_wav = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("wav"));
-            let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|_| is_wav) else {
-                continue;
-            };
-            if sounds.prompts.len() >= MAX_SOUNDS {
-                let why = format!("more than {MAX_SOUNDS} sounds in one folder");
-                return Err(SoundError::Unplayable { path: folder.to_owned(), why });
-            }
-            let track = read(&path)?;
-            sounds.prompts.insert(name.into(), Arc::new(track));
-        }
-        Ok(sounds)
+    /// The same store with one more prompt, by the name that dialplans use.
+    #[must_use]
+    pub fn with(mut self, name: &str, track: Track) -> Self {
+        self.prompts.insert(name.into(), Arc::new(track));
+        self
     }
 
     /// File names, sorted: what a dialplan may play.
@@ -96,43 +61,16 @@ impl Sounds {
             Sound::Unavailable => Some(Arc::clone(unavailable)),
         }
     }
-
-    /// The same store with one more prompt, already decoded: for tools and tests.
-    #[must_use]
-    pub fn with(mut self, name: &str, track: Track) -> Self {
-        self.prompts.insert(name.into(), Arc::new(track));
-        self
-    }
 }
 
-/// Reads one WAV file of any common rate, width and channel count.
+/// The sound of a WAV file of any common rate, width and channel count.
 ///
 /// # Errors
-/// The file's name and what is wrong with it.
-pub fn read(path: &Path) -> Result<Track, SoundError> {
-    let wrong = |why: String| SoundError::Unplayable { path: path.to_owned(), why };
-    let file =
-        std::fs::File::open(path).map_err(|why| SoundError::Unreadable { path: path.to_owned(), why })?;
-    let reader = WavReader::new(std::io::BufReader::new(file))
-        .map_err(|error| wrong(format!("not a playable WAV file ({error}); save it as 16-bit PCM")))?;
-    track_of(reader, &wrong)
-}
-
-/// The same for a file that was read already; `name` is what errors call it.
-///
-/// # Errors
-/// The name and what is wrong with the file.
+/// The file's name, what is wrong with it and what would be right.
 pub fn decode(name: &str, bytes: &[u8]) -> Result<Track, SoundError> {
-    let wrong = |why: String| SoundError::Unplayable { path: name.into(), why };
-    let reader = WavReader::new(bytes)
+    let wrong = |why: String| SoundError { name: name.to_owned(), why };
+    let reader = WavReader::new(Cursor::new(bytes))
         .map_err(|error| wrong(format!("not a playable WAV file ({error}); save it as 16-bit PCM")))?;
-    track_of(reader, &wrong)
-}
-
-fn track_of<R: std::io::Read>(
-    reader: WavReader<R>,
-    wrong: &impl Fn(String) -> SoundError,
-) -> Result<Track, SoundError> {
     let spec = reader.spec();
     if !RATES_HZ.contains(&spec.sample_rate) {
         return Err(wrong(format!(
@@ -184,6 +122,9 @@ mod tests {
         reason = "tests"
     )]
     use super::*;
+    use crate::media::command::Law;
+    use crate::media::g711;
+    use crate::media::prompt::Playing;
     use hound::{WavSpec, WavWriter};
 
     fn spec(channels: u16, sample_rate: u32, bits_per_sample: u16) -> WavSpec {
@@ -191,8 +132,9 @@ mod tests {
         WavSpec { channels, sample_rate, bits_per_sample, sample_format }
     }
 
-    fn write(path: &Path, spec: WavSpec, seconds: u32) {
-        let mut writer = WavWriter::create(path, spec).unwrap();
+    fn wav(spec: WavSpec, seconds: u32) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        let mut writer = WavWriter::new(&mut bytes, spec).unwrap();
         for at in 0..spec.sample_rate * seconds {
             let value =
                 (2.0 * std::f32::consts::PI * 440.0 * at as f32 / spec.sample_rate as f32).sin() * 0.5;
@@ -207,57 +149,47 @@ mod tests {
             }
         }
         writer.finalize().unwrap();
+        bytes.into_inner()
     }
 
     #[test]
     fn files_of_every_kind_become_the_same_second_of_sound() {
-        let folder = tempfile::tempdir().unwrap();
-        for (name, spec) in [
-            ("a.wav", spec(1, 8_000, 16)),
-            ("b.WAV", spec(2, 44_100, 16)),
-            ("c.wav", spec(1, 48_000, 24)),
-            ("d.wav", spec(2, 16_000, 32)),
-            ("e.wav", spec(1, 22_050, 8)),
+        for spec in [
+            spec(1, 8_000, 16),
+            spec(2, 44_100, 16),
+            spec(1, 48_000, 24),
+            spec(2, 16_000, 32),
+            spec(1, 22_050, 8),
         ] {
-            write(&folder.path().join(name), spec, 1);
-        }
-        std::fs::write(folder.path().join("notes.txt"), "not a sound").unwrap();
-        let sounds = Sounds::load(folder.path()).unwrap();
-        assert_eq!(sounds.names().collect::<Vec<_>>(), ["a.wav", "b.WAV", "c.wav", "d.wav", "e.wav"]);
-        for name in sounds.names() {
-            let track = sounds.track(&Sound::File(name.into())).unwrap();
-            assert!((7_990..=8_000).contains(&track.len()), "{name}: {}", track.len());
+            let track = decode("a.wav", &wav(spec, 1)).unwrap();
+            assert!((7_990..=8_000).contains(&track.len()), "{spec:?}: {}", track.len());
             let mut octets = [0; 4_000];
-            crate::media::prompt::Playing::new(track, false, 0)
-                .fill(crate::media::command::Law::Pcma, &mut octets);
-            let samples: Vec<i16> = octets
-                .iter()
-                .map(|octet| crate::media::g711::decode(crate::media::command::Law::Pcma, *octet))
-                .collect();
-            assert!((tone::strength(&samples, 440.0) - 0.5).abs() < 0.03, "{name}");
+            Playing::new(Arc::new(track), false, 0).fill(Law::Pcma, &mut octets);
+            let samples = octets.map(|octet| g711::decode(Law::Pcma, octet));
+            assert!((tone::strength(&samples, 440.0) - 0.5).abs() < 0.03, "{spec:?}");
         }
-        assert!(sounds.track(&Sound::File("z.wav".into())).is_none());
     }
 
     #[test]
     fn a_file_that_cannot_be_played_says_which_and_why() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("bad.wav");
-        std::fs::write(&path, "RIFF but not really").unwrap();
-        let words = Sounds::load(folder.path()).unwrap_err().to_string();
-        assert!(words.contains("bad.wav") && words.contains("16-bit PCM"), "{words}");
-        write(&path, spec(1, 1_000, 16), 1);
-        let words = Sounds::load(folder.path()).unwrap_err().to_string();
-        assert!(words.contains("1000 Hz"), "{words}");
-        write(&path, spec(1, 8_000, 16), 0);
-        let words = Sounds::load(folder.path()).unwrap_err().to_string();
-        assert!(words.contains("no sound"), "{words}");
+        for (bytes, words) in [
+            (b"RIFF but not really".to_vec(), "16-bit PCM"),
+            (Vec::new(), "16-bit PCM"),
+            (wav(spec(1, 1_000, 16), 1), "1000 Hz"),
+            (wav(spec(1, 8_000, 16), 0), "no sound"),
+            (wav(spec(1, 8_000, 16), 1)[..900].to_vec(), "broken sound"),
+        ] {
+            let error = decode("bad.wav", &bytes).unwrap_err().to_string();
+            assert!(error.contains("bad.wav") && error.contains(words), "{error}");
+        }
     }
 
     #[test]
-    fn a_folder_that_is_not_there_has_only_tones() {
-        let sounds = Sounds::load(Path::new("no/such/folder")).unwrap();
-        assert_eq!(sounds.names().count(), 0);
+    fn a_store_has_its_prompts_and_always_the_tones() {
+        let sounds = Sounds::default().with("b.wav", Track::new(&[1; 8])).with("a.wav", Track::new(&[1; 9]));
+        assert_eq!(sounds.names().collect::<Vec<_>>(), ["a.wav", "b.wav"]);
+        assert_eq!(sounds.track(&Sound::File("a.wav".into())).unwrap().len(), 9);
+        assert!(sounds.track(&Sound::File("z.wav".into())).is_none());
         assert_eq!(sounds.track(&Sound::Ringback).unwrap().len(), 40_000);
     }
 }

@@ -39,7 +39,8 @@ fn plane() -> (MediaPlane, Receiver<(usize, Event)>) {
     let config = MediaConfig {
         workers: 1,
         webrtc_port: 0,
-        address: LOCAL,
+        // All addresses: answers must still come from the one that was asked.
+        address: Ipv4Addr::UNSPECIFIED.into(),
         dscp: DSCP_EF,
         silence_alarm_ms: 2_000,
         dead_after_ms: 0,
@@ -149,7 +150,8 @@ impl Browser {
         let fingerprint = party.fingerprint();
         let browser = Self {
             socket,
-            ours: SocketAddr::new(LOCAL, plane.webrtc_port(0)),
+            // An address that the routing table would not choose by itself.
+            ours: SocketAddr::new(Ipv4Addr::new(127, 0, 0, 9).into(), plane.webrtc_port(0)),
             ice: IceFull::new("them", ufrag, Secret::new(pwd.to_owned()), 5),
             dtls: party.client(now_ms),
             srtp: None,
@@ -180,7 +182,8 @@ impl Browser {
             }
         }
         let mut bytes = [0; 1_500];
-        let (len, _) = self.socket.recv_from(&mut bytes).ok()?;
+        let (len, from) = self.socket.recv_from(&mut bytes).ok()?;
+        assert_eq!(from, self.ours);
         let datagram = &mut bytes[..len];
         match rtp::class(datagram) {
             Class::Stun => drop(self.ice.answered(datagram)),

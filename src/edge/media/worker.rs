@@ -19,7 +19,7 @@ mod packets;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::panic::AssertUnwindSafe;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
@@ -100,6 +100,8 @@ struct Slot {
     /// The entry of the timer heap that counts.
     due_us: u64,
     ufrags: Vec<String>,
+    /// Which of our addresses a browser's checks come to: packets to it leave from there.
+    local: Option<IpAddr>,
     sources: VecDeque<SocketAddr>,
 }
 

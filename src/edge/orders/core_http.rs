@@ -113,7 +113,7 @@ pub fn router(store: Store, token: Secret<String>) -> Router {
         .route("/core/v1/orders", post(post_order))
         .route("/core/v1/orders/{id}", patch(patch_order))
         .route("/core/v1/orders/{id}/discard", post(discard_order))
-        .route("/core/v1/customers", get(get_customer))
+        .route("/core/v1/customers", get(show_customer))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(from_fn_with_state(token, authorise))
         .with_state(store)
@@ -185,7 +185,7 @@ struct Phone {
     phone: String,
 }
 
-async fn get_customer(State(store): State<Store>, Query(Phone { phone }): Query<Phone>) -> Response {
+async fn show_customer(State(store): State<Store>, Query(Phone { phone }): Query<Phone>) -> Response {
     match store.core_customer(&phone).await {
         Ok(customer) => Json(customer).into_response(),
         Err(error) => Reply::away(&error).into_response(),

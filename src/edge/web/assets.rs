@@ -26,7 +26,7 @@ const NOT_BUILT: &str = "<!doctype html><html lang=\"en\"><title>Tandem</title><
 <p>The API at /api/v1 and telephony work without them.</p></html>";
 
 /// `GET` of anything that no other route serves.
-pub async fn serve(uri: Uri, headers: HeaderMap) -> Response {
+pub(super) async fn serve(uri: Uri, headers: HeaderMap) -> Response {
     file(uri.path(), &headers)
 }
 

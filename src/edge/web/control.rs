@@ -17,10 +17,14 @@ use tokio::time::timeout;
 use crate::edge::clock;
 use crate::edge::store::{Account, Role, Store, StoreError};
 use crate::edge::web::Web;
+use crate::engine::desk::{Answer, Ask, Asker};
+use crate::sip::digest::Ha1;
 use crate::terms::{QueueName, Secret};
 
 /// Name of the socket below the data folder.
 pub const SOCKET: &str = "tandem.sock";
+/// The session that stands for an account's ordinary SIP phone, as `Handle::tell_sip_phone` names it.
+const SIP_PHONE: &str = "sip-phone";
 /// Longest line either way.
 const LINE_MAX_BYTES: u64 = 4 * 1024 * 1024;
 /// Nothing that is asked here takes longer.
@@ -56,6 +60,8 @@ pub enum UserRequest {
         skills: Vec<String>,
         /// In clear; hashed by the store.
         password: Secret<String>,
+        /// Whether an ordinary SIP phone may register with this name and password.
+        sip_phone: bool,
     },
     /// All accounts.
     List,
@@ -85,26 +91,49 @@ pub enum Reply {
     Refused(String),
 }
 
-/// Carries out a request about accounts.
+impl UserRequest {
+    /// Whose account it changes.
+    fn changes(&self) -> Option<&str> {
+        match self {
+            Self::Add { name, .. } | Self::Password { name, .. } | Self::Disable { name, .. } => Some(name),
+            Self::List => None,
+        }
+    }
+}
+
+/// Carries out a request about accounts; `realm` is the SIP domain, which the secret of a SIP phone holds.
 ///
 /// # Errors
 /// [`StoreError`], whose words are for the person who asked.
-pub async fn change_users(store: &Store, request: UserRequest) -> Result<Value, StoreError> {
-    let found = |found: bool, name: String| {
-        if found { Ok(Value::Null) } else { Err(StoreError::Unfit(format!("there is no account {name:?}"))) }
-    };
+pub async fn change_users(store: &Store, realm: &str, request: UserRequest) -> Result<Value, StoreError> {
     match request {
-        UserRequest::Add { name, role, queues, skills, password } => {
-            let account = Account { name: name.into(), role, queues, skills, disabled: false };
-            store.add_account(&account, password).await.map(|()| Value::Null)
+        UserRequest::Add { name, role, queues, skills, password, sip_phone } => {
+            let ha1 = sip_phone.then(|| Ha1::new(&name, realm, password.expose()));
+            let account = Account { name: name.as_str().into(), role, queues, skills, disabled: false };
+            store.add_account(&account, password).await?;
+            if let Some(ha1) = ha1 {
+                store.set_sip_phone(&name, &ha1).await?;
+            }
+            Ok(Value::Null)
         }
         UserRequest::List => {
             let accounts = store.accounts().await?;
             serde_json::to_value(accounts).map_err(|error| StoreError::Damaged(error.to_string()))
         }
-        UserRequest::Password { name, password } => found(store.set_password(&name, password).await?, name),
-        UserRequest::Disable { name, disabled } => found(store.set_disabled(&name, disabled).await?, name),
+        UserRequest::Password { name, password } => {
+            let ha1 = Ha1::new(&name, realm, password.expose());
+            found(store.set_password(&name, password).await?, &name)?;
+            if store.has_sip_phone(&name).await? {
+                store.set_sip_phone(&name, &ha1).await?;
+            }
+            Ok(Value::Null)
+        }
+        UserRequest::Disable { name, disabled } => found(store.set_disabled(&name, disabled).await?, &name),
     }
+}
+
+fn found(found: bool, name: &str) -> Result<Value, StoreError> {
+    if found { Ok(Value::Null) } else { Err(StoreError::Unfit(format!("there is no account {name:?}"))) }
 }
 
 /// The open socket; its file goes when it is dropped.
@@ -205,14 +234,33 @@ impl Web {
                 Err(error) => Reply::Refused(error.to_string()),
             },
             Request::User(change) => {
-                let done = change_users(self.handle.store(), change).await;
-                // Who may no longer be logged in loses his phone now, not in a minute.
-                if let Err(error) = self.follow_sessions().await {
-                    tracing::warn!(%error, "sessions were not looked at after an account changed");
+                let changed = change.changes().map(str::to_owned);
+                let done = change_users(self.handle.store(), &self.settings.domain, change).await;
+                if let Some(name) = changed
+                    && let Err(error) = self.follow_account(&name).await
+                {
+                    tracing::warn!(%error, user = name, "the phones of a changed account were not looked at");
                 }
                 done.map_or_else(|error| Reply::Refused(error.to_string()), Reply::Done)
             }
         }
+    }
+
+    /// Who may no longer be logged in loses his phones now, not in a minute; a new secret is told.
+    async fn follow_account(&self, name: &str) -> Result<(), StoreError> {
+        self.follow_sessions().await?;
+        let phones = self.handle.store().sip_phones().await?;
+        if let Some((account, ha1)) = phones.into_iter().find(|(account, _)| account.name.as_str() == name) {
+            self.handle.tell_sip_phone(&account, ha1).await;
+            return Ok(());
+        }
+        let asker = Asker { name: name.into(), role: crate::engine::desk::Role::Operator };
+        let ask = Ask::LoggedOut { session: SIP_PHONE.to_owned() };
+        if let Answer::Refused(refusal) = self.handle.ask(asker, ask).await {
+            // Most accounts never had one.
+            tracing::debug!(user = name, refusal.words, "no SIP phone to forget");
+        }
+        Ok(())
     }
 
     /// `{node, calls, trunks, queues, operators, outbox, ready, failing}`.
@@ -312,8 +360,36 @@ mod tests {
         site.web.follow_sessions().await.unwrap();
         let disable = Request::User(UserRequest::Disable { name: "anna".into(), disabled: true });
         assert!(matches!(site.web.carry_out(disable).await, Reply::Done(_)));
-        assert!(matches!(site.asked().last().unwrap().1, crate::engine::desk::Ask::LoggedOut { .. }));
+        assert!(
+            site.asked()
+                .iter()
+                .any(|(_, ask)| matches!(ask, Ask::LoggedOut { session } if session.len() == 64))
+        );
         let (status, _) = site.ask(reqwest::Method::GET, "/api/v1/session", &cookie, "").await;
         assert_eq!(status.as_u16(), 401);
+    }
+
+    #[tokio::test]
+    async fn a_sip_phone_follows_its_accounts_password_and_goes_with_it() {
+        let site = Site::start().await;
+        let secret = |text: &str| Secret::new(text.to_owned());
+        let add = UserRequest::Add {
+            name: "carl".into(),
+            role: Role::Operator,
+            queues: Vec::new(),
+            skills: Vec::new(),
+            password: secret("first horse"),
+            sip_phone: true,
+        };
+        let told = |site: &Site| site.asked().pop().unwrap().1;
+        let expected = |password: &str| Ha1::new("carl", "tandem.test", password);
+        assert!(matches!(site.web.carry_out(Request::User(add)).await, Reply::Done(_)));
+        assert!(matches!(told(&site), Ask::LoggedIn { ha1, .. } if ha1 == expected("first horse")));
+        let change = UserRequest::Password { name: "carl".into(), password: secret("other horse") };
+        site.web.carry_out(Request::User(change)).await;
+        assert!(matches!(told(&site), Ask::LoggedIn { ha1, .. } if ha1 == expected("other horse")));
+        let disable = UserRequest::Disable { name: "carl".into(), disabled: true };
+        site.web.carry_out(Request::User(disable)).await;
+        assert!(matches!(told(&site), Ask::LoggedOut { session } if session == SIP_PHONE));
     }
 }

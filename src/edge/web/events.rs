@@ -15,7 +15,7 @@ use axum::response::Response;
 use serde::Deserialize;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::edge::clock;
 use crate::edge::web::Web;
@@ -24,9 +24,13 @@ use crate::edge::web::who::{Peer, Who, token};
 use crate::report::{At, Event, Since, Viewer};
 
 /// Events that a reader may be behind.
-pub const BEHIND_MAX: usize = 2_000;
+pub(super) const BEHIND_MAX: usize = 2_000;
 /// A reader that takes no byte for so long does not read.
 const SEND_WITHIN: Duration = Duration::from_secs(10);
+/// How often a reader who is being sent to is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// A farewell that is not taken within this time is not worth more.
+const FAREWELL_WITHIN: Duration = Duration::from_secs(1);
 /// How old a screen's data may look before it knows that the line is dead.
 const PING_EVERY: Duration = Duration::from_secs(2);
 /// How often the store is asked whether the session still lives (which also keeps it alive), in pings.
@@ -36,13 +40,13 @@ const INCOMING_MAX_BYTES: usize = 4 * 1024;
 
 /// What is asked for.
 #[derive(Debug, Deserialize)]
-pub struct Wanted {
+pub(super) struct Wanted {
     /// The last event that the reader knows.
     after: Option<u64>,
 }
 
 /// Opens the feed.
-pub async fn open(
+pub(super) async fn open(
     State(web): State<Web>,
     who: Who,
     Peer(peer): Peer,
@@ -69,7 +73,7 @@ pub async fn open(
         if let Some((code, words)) = feed.run(&mut socket, events, wanted.after).await {
             let frame = CloseFrame { code, reason: words.into() };
             // The reader may be gone: then nobody is left to be told.
-            if timeout(SEND_WITHIN, socket.send(Message::Close(Some(frame)))).await.is_err() {
+            if timeout(FAREWELL_WITHIN, socket.send(Message::Close(Some(frame)))).await.is_err() {
                 tracing::debug!(words, "a reader of events did not even take the farewell");
             }
         }
@@ -108,8 +112,10 @@ impl Feed<'_> {
         loop {
             let done = tokio::select! {
                 event = events.recv() => match event {
-                    Ok(_) if events.len() > BEHIND_MAX => Err(TOO_SLOW),
-                    Ok(event) => self.pass(socket, &event).await,
+                    Ok(event) => tokio::select! {
+                        passed = self.pass(socket, &event) => passed,
+                        () = falls_behind(&events) => Err(TOO_SLOW),
+                    },
                     Err(RecvError::Lagged(_)) => Err(TOO_SLOW),
                     Err(RecvError::Closed) => Err(Some((close_code::AWAY, "Tandem stops"))),
                 },
@@ -169,6 +175,13 @@ impl Feed<'_> {
     }
 }
 
+/// Resolves once the reader is too far behind.
+async fn falls_behind(events: &Receiver<Arc<Event>>) {
+    while events.len() <= BEHIND_MAX {
+        sleep(LOOK_EVERY).await;
+    }
+}
+
 async fn send(socket: &mut WebSocket, text: Utf8Bytes) -> Result<(), Farewell> {
     match timeout(SEND_WITHIN, socket.send(Message::Text(text))).await {
         Ok(Ok(())) => Ok(()),
@@ -185,7 +198,6 @@ mod tests {
     use tokio::net::TcpStream;
     use tokio_tungstenite::WebSocketStream;
 
-    use super::*;
     use crate::edge::web::testing::{Site, closed, dialled_by, fact, next, refused};
     use crate::fact::What;
 

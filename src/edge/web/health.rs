@@ -26,7 +26,7 @@ const SIP_TRIES: u32 = 3;
 
 /// Somebody who may see how the node fares: this very machine, or a supervisor.
 #[derive(Debug)]
-pub struct Watcher;
+pub(super) struct Watcher;
 
 impl FromRequestParts<Web> for Watcher {
     type Rejection = Problem;
@@ -41,7 +41,7 @@ impl FromRequestParts<Web> for Watcher {
 }
 
 /// The process runs.
-pub async fn alive(_: Watcher) -> &'static str {
+pub(super) async fn alive(_: Watcher) -> &'static str {
     "ok\n"
 }
 
@@ -64,7 +64,7 @@ pub struct Failing {
 }
 
 /// 200 with all parts, or 503 with those that fail.
-pub async fn ready(_: Watcher, State(web): State<Web>) -> (StatusCode, Json<Readiness>) {
+pub(super) async fn ready(_: Watcher, State(web): State<Web>) -> (StatusCode, Json<Readiness>) {
     let readiness = web.readiness().await;
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(readiness))
@@ -115,7 +115,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     let ip: IpAddr = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        other => other,
+        IpAddr::V4(_) | IpAddr::V6(_) => address.ip(),
     };
     SocketAddr::new(ip, address.port())
 }

@@ -40,7 +40,7 @@ const CSV_HEADER: &str = "id,direction,caller,called,line,trunk,queue,operator,a
      wait_ms,talk_ms,result,q850,sip,cause,ended_by,card,order\r\n";
 
 /// `/history`, `/history.csv`, `/orders`, `/outbox`.
-pub fn routes() -> Router<Web> {
+pub(super) fn routes() -> Router<Web> {
     Router::new()
         .route("/history", get(page))
         .route("/history.csv", get(export))

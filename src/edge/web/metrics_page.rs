@@ -16,7 +16,7 @@ use crate::edge::web::health::Watcher;
 const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The page.
-pub async fn serve(_: Watcher, State(web): State<Web>) -> impl IntoResponse {
+pub(super) async fn serve(_: Watcher, State(web): State<Web>) -> impl IntoResponse {
     let mut picture = web.picture();
     // Without the store these two stay at zero, and `/readyz` says why.
     if let Ok(outbox) = web.handle.store().outbox().await {

@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 const PAGE: &str = include_str!("openapi.json");
 
 /// The page.
-pub async fn serve() -> impl IntoResponse {
+pub(super) async fn serve() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], PAGE)
 }
 

@@ -16,7 +16,7 @@ const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// What a request's origin is judged by.
 #[derive(Debug, Clone, Default)]
-pub struct Fence {
+pub(super) struct Fence {
     /// `scheme://host[:port]`, besides our own.
     pub allowed_origins: Vec<String>,
     /// Proxies whose `X-Forwarded-For` counts.
@@ -25,7 +25,7 @@ pub struct Fence {
 
 impl Fence {
     /// The person's address: the last one in `X-Forwarded-For` that no trusted proxy added itself.
-    pub fn source(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
+    pub(super) fn source(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
         let trusted = |address: IpAddr| self.trusted_proxies.iter().any(|proxy| proxy.contains(address));
         let mut source = peer.ip().to_canonical();
         if !trusted(source) {
@@ -44,7 +44,7 @@ impl Fence {
     }
 
     /// Whether a WebSocket may be opened: by a program (no `Origin`), our own page, or an allowed one.
-    pub fn may_open_socket(&self, headers: &HeaderMap) -> bool {
+    pub(super) fn may_open_socket(&self, headers: &HeaderMap) -> bool {
         let origins: Vec<_> = headers.get_all(header::ORIGIN).iter().collect();
         match origins.as_slice() {
             [] => true,
@@ -55,7 +55,7 @@ impl Fence {
 
     /// Whether the request may change something. Browsers always send `Sec-Fetch-Site` or `Origin` with
     /// one that does; a request with neither comes from a program, which no page can abuse.
-    pub fn may_change(&self, method: &Method, headers: &HeaderMap) -> bool {
+    pub(super) fn may_change(&self, method: &Method, headers: &HeaderMap) -> bool {
         if method.is_safe() {
             return true;
         }
@@ -94,7 +94,7 @@ fn split_port(authority: &str, default_port: u16) -> (String, Option<u16>) {
 }
 
 /// Whether the request comes from this very machine and no proxy stands between.
-pub fn is_local(peer: SocketAddr, headers: &HeaderMap) -> bool {
+pub(super) fn is_local(peer: SocketAddr, headers: &HeaderMap) -> bool {
     peer.ip().to_canonical().is_loopback() && !FORWARDING.iter().any(|name| headers.contains_key(*name))
 }
 

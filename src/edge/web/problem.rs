@@ -14,7 +14,7 @@ use crate::engine::desk::Refusal;
 
 /// One refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub(super) struct Problem {
     status: StatusCode,
     words: String,
     retry_after_s: Option<u64>,
@@ -31,44 +31,44 @@ struct Shape<'a> {
 
 impl Problem {
     /// A refusal with these words.
-    pub fn new(status: StatusCode, words: impl Into<String>) -> Self {
+    pub(super) fn new(status: StatusCode, words: impl Into<String>) -> Self {
         Self { status, words: words.into(), retry_after_s: None }
     }
 
     /// 400.
-    pub fn bad(words: impl Into<String>) -> Self {
+    pub(super) fn bad(words: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, words)
     }
 
     /// 401: nobody is logged in.
-    pub fn logged_out() -> Self {
+    pub(super) fn logged_out() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "Log in first: POST /api/v1/session.")
     }
 
     /// 403 for a role that may not.
-    pub fn not_allowed(words: impl Into<String>) -> Self {
+    pub(super) fn not_allowed(words: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, words)
     }
 
     /// 404, the same for what does not exist and what somebody else's is.
-    pub fn not_found(what: &str) -> Self {
+    pub(super) fn not_found(what: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, format!("No such {what}, or it is not yours."))
     }
 
     /// 429 with the time to wait.
-    pub fn too_many(wait_s: u64) -> Self {
+    pub(super) fn too_many(wait_s: u64) -> Self {
         let words = format!("Too many failed log-ins. Wait {wait_s} seconds, or ask a supervisor.");
         Self { status: StatusCode::TOO_MANY_REQUESTS, words, retry_after_s: Some(wait_s) }
     }
 
     /// 503: something behind us does not answer.
-    pub fn away(what: &str) -> Self {
+    pub(super) fn away(what: &str) -> Self {
         let words = format!("{what} does not answer. Try again in a few seconds.");
         Self { status: StatusCode::SERVICE_UNAVAILABLE, words, retry_after_s: Some(5) }
     }
 
-    /// The HTTP status.
-    pub fn status(&self) -> StatusCode {
+    #[cfg(test)]
+    fn status(&self) -> StatusCode {
         self.status
     }
 }
@@ -96,7 +96,7 @@ impl IntoResponse for Problem {
 
 /// A JSON body; what is wrong with it comes back as a [`Problem`].
 #[derive(Debug)]
-pub struct Sent<T>(pub T);
+pub(super) struct Sent<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
     type Rejection = Problem;

@@ -39,10 +39,10 @@ const FOLLOW_EVERY: Duration = Duration::from_secs(60);
 const SIP_PATH: &str = "/sip";
 
 /// The sessions whose phones the engine knows, by session.
-pub type Sessions = DashMap<String, Account>;
+pub(super) type Sessions = DashMap<String, Account>;
 
 /// `POST`, `GET` and `DELETE /session`.
-pub fn routes() -> Router<Web> {
+pub(super) fn routes() -> Router<Web> {
     Router::new().route("/session", post(log_in).get(who_am_i).delete(log_out))
 }
 

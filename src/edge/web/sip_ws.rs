@@ -22,13 +22,13 @@ use crate::edge::web::who::Peer;
 /// The subprotocol (RFC 7118 section 4.1).
 const SUBPROTOCOL: &str = "sip";
 /// Sockets of one source address: an office behind one address has many desks.
-pub const SOCKETS_PER_SOURCE: usize = 256;
+pub(super) const SOCKETS_PER_SOURCE: usize = 256;
 /// Sockets in all.
 const SOCKETS_MAX: usize = 8_192;
 
 /// The open sockets, by source.
 #[derive(Debug, Default, Clone)]
-pub struct Openings(Arc<Counts>);
+pub(super) struct Openings(Arc<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -38,14 +38,14 @@ struct Counts {
 
 /// One place among the open sockets; given back when dropped.
 #[derive(Debug)]
-pub struct Place {
+pub(super) struct Place {
     counts: Arc<Counts>,
     source: IpAddr,
 }
 
 impl Openings {
     /// A place for one more socket of `source`; `None` if it, or everybody together, has too many.
-    pub fn take(&self, source: IpAddr) -> Option<Place> {
+    pub(super) fn take(&self, source: IpAddr) -> Option<Place> {
         if self.0.all.load(Ordering::Relaxed) >= SOCKETS_MAX {
             return None;
         }
@@ -76,7 +76,7 @@ impl Drop for Place {
 }
 
 /// Opens one.
-pub async fn open(
+pub(super) async fn open(
     State(web): State<Web>,
     Peer(peer): Peer,
     headers: HeaderMap,

@@ -29,7 +29,7 @@ struct Failures {
 
 /// The failed log-ins of the last while.
 #[derive(Debug)]
-pub struct Throttle {
+pub(super) struct Throttle {
     limit: u32,
     ban_ms: u64,
     never_ban: Vec<Prefix>,
@@ -38,12 +38,12 @@ pub struct Throttle {
 
 impl Throttle {
     /// Locks after `limit` failures, for `ban_ms`; sources in `never_ban` are locked only per account.
-    pub fn new(limit: u32, ban_ms: u64, never_ban: Vec<Prefix>) -> Self {
+    pub(super) fn new(limit: u32, ban_ms: u64, never_ban: Vec<Prefix>) -> Self {
         Self { limit: limit.max(1), ban_ms, never_ban, failures: Mutex::default() }
     }
 
     /// Seconds to wait, if this source may not try this account now.
-    pub fn wait_s(&self, source: IpAddr, account: &str, now: MonoMs) -> Option<u64> {
+    pub(super) fn wait_s(&self, source: IpAddr, account: &str, now: MonoMs) -> Option<u64> {
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let left = |key: &Key, limit: u32| {
             let known = failures.get(key).filter(|known| known.count >= limit)?;
@@ -57,7 +57,7 @@ impl Throttle {
 
     /// A log-in is tried. It counts as failed until [`Self::passed`] says otherwise, so that many
     /// guesses at the same moment count as many.
-    pub fn tried(&self, source: IpAddr, account: &str, now: MonoMs) {
+    pub(super) fn tried(&self, source: IpAddr, account: &str, now: MonoMs) {
         let (pair, whole) = keys(source, account);
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let spared = self.never_ban.iter().any(|prefix| prefix.contains(source));
@@ -73,7 +73,7 @@ impl Throttle {
     }
 
     /// The try went well: the person's earlier slips are forgiven, those of others at his source are not.
-    pub fn passed(&self, source: IpAddr, account: &str) {
+    pub(super) fn passed(&self, source: IpAddr, account: &str) {
         let (pair, whole) = keys(source, account);
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         failures.remove(&pair);
@@ -81,7 +81,7 @@ impl Throttle {
     }
 
     /// The try could not be judged (the store was away): it does not count.
-    pub fn unjudged(&self, source: IpAddr, account: &str) {
+    pub(super) fn unjudged(&self, source: IpAddr, account: &str) {
         let (pair, whole) = keys(source, account);
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         take_back(&mut failures, &pair);

@@ -17,30 +17,30 @@ use crate::engine::desk::{Asker, Role};
 use crate::report::Viewer;
 
 /// The cookie's name.
-pub const COOKIE: &str = "tandem_session";
+pub(super) const COOKIE: &str = "tandem_session";
 /// Longer is no cookie of ours.
 const TOKEN_MAX_CHARS: usize = 128;
 
 /// Somebody who is logged in.
 #[derive(Debug, Clone)]
-pub struct Who {
+pub(super) struct Who {
     /// His session.
     pub session: store::Session,
 }
 
 impl Who {
     /// As the engine knows him.
-    pub fn asker(&self) -> Asker {
+    pub(super) fn asker(&self) -> Asker {
         asker(&self.session.account)
     }
 
     /// As the board and the events know him.
-    pub fn viewer(&self) -> Viewer {
+    pub(super) fn viewer(&self) -> Viewer {
         Viewer { name: self.session.account.name.clone(), sees_all: self.sees_all() }
     }
 
     /// Whether he sees everybody's calls and cards.
-    pub fn sees_all(&self) -> bool {
+    pub(super) fn sees_all(&self) -> bool {
         match self.session.account.role {
             store::Role::Operator => false,
             store::Role::Supervisor | store::Role::Admin => true,
@@ -49,7 +49,7 @@ impl Who {
 }
 
 /// An account as the engine knows it.
-pub fn asker(account: &store::Account) -> Asker {
+pub(super) fn asker(account: &store::Account) -> Asker {
     let role = match account.role {
         store::Role::Operator => Role::Operator,
         store::Role::Supervisor => Role::Supervisor,
@@ -76,7 +76,7 @@ impl FromRequestParts<Web> for Who {
 
 /// A supervisor or admin.
 #[derive(Debug, Clone)]
-pub struct Overseer(pub Who);
+pub(super) struct Overseer(pub Who);
 
 impl FromRequestParts<Web> for Overseer {
     type Rejection = Problem;
@@ -93,7 +93,7 @@ impl FromRequestParts<Web> for Overseer {
 
 /// The other end of the connection.
 #[derive(Debug, Clone, Copy)]
-pub struct Peer(pub SocketAddr);
+pub(super) struct Peer(pub SocketAddr);
 
 impl<S: Send + Sync> FromRequestParts<S> for Peer {
     type Rejection = Problem;
@@ -106,7 +106,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Peer {
 
 /// The session cookie of a request. Two of them are a trick (a cookie planted by a neighbouring
 /// site under the same name), and then none counts.
-pub fn token(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn token(headers: &HeaderMap) -> Option<&str> {
     let lists = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let pairs = lists.flat_map(|list| list.split(';')).filter_map(|pair| pair.trim().split_once('='));
     let mut ours = pairs.filter(|(name, _)| *name == COOKIE).map(|(_, value)| value);

@@ -49,7 +49,14 @@ impl Agent {
         self.ask_with(request, purpose, branch, None, now);
     }
 
-    fn ask_with(&mut self, request: Request, purpose: Purpose, branch: String, shown: Option<String>, now: MonoMs) {
+    fn ask_with(
+        &mut self,
+        request: Request,
+        purpose: Purpose,
+        branch: String,
+        shown: Option<String>,
+        now: MonoMs,
+    ) {
         let mut sent = request.clone();
         sent.headers.push_front(Name::Via, self.via(&branch));
         if self.asks.len() < MAX_AT_ONCE {
@@ -135,9 +142,12 @@ impl Agent {
     fn ack_refusal(&mut self, ask: &Ask, response: &Response) {
         let mut ack = Request::new(Method::Ack, ask.request.uri.clone());
         ack.headers.push(Name::Via, self.via(&ask.branch));
-        for (name, from) in
-            [(Name::MaxForwards, &ask.request.headers), (Name::From, &ask.request.headers), (Name::To, &response.headers), (Name::CallId, &ask.request.headers)]
-        {
+        for (name, from) in [
+            (Name::MaxForwards, &ask.request.headers),
+            (Name::From, &ask.request.headers),
+            (Name::To, &response.headers),
+            (Name::CallId, &ask.request.headers),
+        ] {
             if let Some(value) = from.first(&name) {
                 ack.headers.push(name, Bytes::copy_from_slice(value));
             }
@@ -166,7 +176,9 @@ impl Agent {
         }
         let uri = String::from_utf8_lossy(&ask.request.uri).into_owned();
         let cnonce = self.word();
-        let Some(answer) = self.login.answer(&challenge, &ask.request.method, &uri, &cnonce, 1) else { return false };
+        let Some(answer) = self.login.answer(&challenge, &ask.request.method, &uri, &cnonce, 1) else {
+            return false;
+        };
         let mut request = ask.request.clone();
         request.headers.remove_all(&shown);
         request.headers.push(shown, answer.to_string());

@@ -64,7 +64,14 @@ pub(super) enum Word {
 impl Agent {
     /// Calls a number; `shown` is the user of From (a gateway shows its caller's number, a phone itself), and
     /// `extra` are further headers. The number of the call; its first event tells what became of it.
-    pub fn call(&mut self, number: &str, shown: Option<&str>, extra: &[(&str, &str)], sdp: Bytes, now: MonoMs) -> CallNo {
+    pub fn call(
+        &mut self,
+        number: &str,
+        shown: Option<&str>,
+        extra: &[(&str, &str)],
+        sdp: Bytes,
+        now: MonoMs,
+    ) -> CallNo {
         let no = self.new_call();
         let domain = self.config.domain.clone();
         let shown = shown.unwrap_or(&self.config.user).to_owned();
@@ -151,7 +158,8 @@ impl Agent {
         if let Some(to) = response.headers.text(&Name::To) {
             call.remote = to.to_owned();
         }
-        let contact = response.headers.contacts().ok().and_then(|all| all.first().map(|one| one.uri.to_string()));
+        let contact =
+            response.headers.contacts().ok().and_then(|all| all.first().map(|one| one.uri.to_string()));
         call.target = contact.unwrap_or(std::mem::take(&mut call.target));
         let gone = matches!(call.stage, Stage::Calling { cancelled: true, .. });
         call.stage = Stage::Up;

@@ -43,7 +43,8 @@ impl Agent {
         }
         for name in [Name::From, Name::To, Name::CallId, Name::CSeq] {
             let value = request.headers.first(&name).map(Bytes::copy_from_slice);
-            let value = if name == Name::To && !to.is_empty() { Some(Bytes::from(to.to_owned())) } else { value };
+            let value =
+                if name == Name::To && !to.is_empty() { Some(Bytes::from(to.to_owned())) } else { value };
             response.headers.push(name, value.unwrap_or_default());
         }
         if request.method == Method::Invite && (101..300).contains(&code) {
@@ -75,7 +76,8 @@ impl Agent {
             self.respond(&request, 486, "", Bytes::new());
             return;
         }
-        let contact = request.headers.contacts().ok().and_then(|all| all.first().map(|one| one.uri.to_string()));
+        let contact =
+            request.headers.contacts().ok().and_then(|all| all.first().map(|one| one.uri.to_string()));
         let (Some(target), Some(from), Ok(call_id)) =
             (contact, request.headers.text(&Name::From), request.headers.call_id())
         else {

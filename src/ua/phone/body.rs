@@ -208,12 +208,15 @@ impl Body {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             (text(header.spelled()), text(header.value()))
         });
-        self.tell(now, Report::Invited {
-            call,
-            number: user(Uri::read(&invite.uri).ok()),
-            caller: user(invite.headers.from().ok().map(|from| from.uri)),
-            headers: headers.collect(),
-        });
+        self.tell(
+            now,
+            Report::Invited {
+                call,
+                number: user(Uri::read(&invite.uri).ok()),
+                caller: user(invite.headers.from().ok().map(|from| from.uri)),
+                headers: headers.collect(),
+            },
+        );
         if let Answer::Refuse(code) = self.style.answer {
             return self.agent.reject(call, code);
         }

@@ -85,7 +85,12 @@ impl Leg {
     }
 
     /// Our answer to an offer, first or later.
-    pub(super) fn take_offer(&mut self, sdp: &[u8], codecs: &[Codec], now: MonoMs) -> Result<String, SdpError> {
+    pub(super) fn take_offer(
+        &mut self,
+        sdp: &[u8],
+        codecs: &[Codec],
+        now: MonoMs,
+    ) -> Result<String, SdpError> {
         let offer: Offer = negotiate::read_offer(sdp)?;
         if self.agreed.is_some() {
             self.next_version();

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use tandem::edge::store::{Account, Role, Store, StoreConfig};
+use tandem::terms::Secret;
 use tempfile::TempDir;
 use toml::{Table, Value};
 
@@ -201,17 +203,19 @@ impl Tandem {
         (done.status.success(), String::from_utf8_lossy(&said).into_owned())
     }
 
-    /// Adds accounts, all of them with [`PASSWORD`], by the program's own command.
-    pub fn users(&self, role: &str, names: &[&str], more: &[&str]) {
+    /// Adds accounts, all of them with [`PASSWORD`], while no node runs.
+    pub async fn users(&self, role: &str, names: &[&str]) {
+        let config =
+            StoreConfig { url: format!("sqlite:{}", self.path("data/tandem.db").display()), data_dir: self.path("data"), max_pages: 0 };
+        std::fs::create_dir_all(self.path("data")).unwrap();
+        let store = Store::open(&config).await.unwrap();
+        let role: Role = role.parse().unwrap();
+        let queues = if role == Role::Operator { vec!["orders".into()] } else { Vec::new() };
         for name in names {
-            let mut command = self.command(&["user", "add", name, "--role", role, "--password-stdin"]);
-            let queues: &[&str] = if role == "operator" { &["--queue", "orders"] } else { &[] };
-            command.args(queues).args(more).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-            let mut child = command.spawn().unwrap();
-            std::io::Write::write_all(&mut child.stdin.take().unwrap(), format!("{PASSWORD}\n").as_bytes()).unwrap();
-            let done = child.wait_with_output().unwrap();
-            assert!(done.status.success(), "user add {name}: {}", String::from_utf8_lossy(&done.stderr));
+            let account = Account { name: (*name).into(), role, queues: queues.clone(), skills: Vec::new(), disabled: false };
+            store.add_account(&account, Secret::new(PASSWORD.to_owned())).await.unwrap();
         }
+        store.close().await;
     }
 
     /// Logs a person in.

@@ -210,12 +210,21 @@ export class Shift {
     const before = this.world;
     const callBefore = this.look.call?.id;
     this.world = apply(before, message, Date.now());
+    if (message.type === 'reset') this.#serverStartedAgain(before.me?.state);
     // A new call wipes away what was said about older things.
     if (this.look.call && this.look.call.id !== callBefore && this.note?.tone !== 'good') this.note = null;
     if (this.dialling !== null && this.look.call) this.dialling = null;
     if (this.world.ended !== before.ended) this.#callEnded();
     if (this.world.cards !== before.cards) this.cards.changed();
     this.#talkingIs(this.look.mode === 'talking');
+  }
+
+  /** A server that was restarted forgot who was on shift: the operator is, and says so again. */
+  #serverStartedAgain(before: string | undefined): void {
+    const onShift = this.started && before !== undefined && before !== 'offline';
+    if (!onShift || (this.me !== null && this.me.state !== 'offline')) return;
+    const again = before === 'paused' ? this.#try(() => api.state({ state: 'paused' })) : this.#ready();
+    again.catch((error: unknown) => this.say(failure(error), 'bad'));
   }
 
   #feedIs(status: LinkStatus): void {

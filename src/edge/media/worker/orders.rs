@@ -96,7 +96,15 @@ impl Worker {
             self.push(Event::OpenFailed { port: id, why });
             return;
         }
-        let slot = Slot { port, sockets, joined: None, due_us: u64::MAX, ufrags, sources: VecDeque::new() };
+        let slot = Slot {
+            port,
+            sockets,
+            joined: None,
+            due_us: u64::MAX,
+            ufrags,
+            local: None,
+            sources: VecDeque::new(),
+        };
         if let Some(place) = self.slots.get_mut(at) {
             *place = Some(slot);
         }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{BELL, SHARED, Worker, collect};
-use crate::edge::media::socket::{self, Inbox};
+use crate::edge::media::socket::{self, Inbox, Letter, Postmark};
 use crate::media::ice::stun_username;
 use crate::media::outbox::Component;
 use crate::media::rtp::{self, Class};
@@ -36,10 +36,10 @@ impl Worker {
         let mut count = 0;
         for _ in 0..MAX_BATCHES {
             let Ok(taken) = inbox.take(&self.setting.shared) else { break };
-            for (datagram, from) in inbox.datagrams() {
+            for (datagram, postmark) in inbox.datagrams() {
                 count += 1;
-                match self.slot_of(datagram, from) {
-                    Some(slot) => self.handle(slot, datagram, from, Component::Rtp, now_us),
+                match self.slot_of(datagram, postmark.from) {
+                    Some(slot) => self.handle(slot, datagram, postmark, Component::Rtp, now_us),
                     None => self.outbox.counts.stray += 1,
                 }
             }
@@ -70,7 +70,7 @@ impl Worker {
             let Ok((len, from)) = pair.of(component).recv_from(buffer) else { break };
             count += 1;
             if let Some(datagram) = buffer.get_mut(..len) {
-                self.handle(at, datagram, from, component, now_us);
+                self.handle(at, datagram, Postmark { from, at: None }, component, now_us);
             }
             // A party sends one packet in ten milliseconds at most: asking again would be waste. A stranger
             // who floods the port must not fill its queue.
@@ -85,7 +85,7 @@ impl Worker {
         &mut self,
         at: usize,
         datagram: &mut [u8],
-        from: SocketAddr,
+        postmark: Postmark,
         component: Component,
         now_us: u64,
     ) {
@@ -94,7 +94,7 @@ impl Worker {
         }
         let class = rtp::class(datagram);
         let Some(slot) = self.slots.get_mut(at).and_then(Option::as_mut) else { return };
-        let heard = slot.port.handle(datagram, from, component, now_us, &mut self.outbox);
+        let heard = slot.port.handle(datagram, postmark.from, component, now_us, &mut self.outbox);
         collect(slot, &mut self.backlog, &mut self.outbox.counts);
         let joined = slot.joined;
         if let (Some(heard), Some((partner, bridge))) = (heard, joined)
@@ -105,19 +105,21 @@ impl Worker {
         // Sound brings no deadline nearer; the rest may.
         if class != Class::Rtp {
             if class == Class::Stun {
-                self.learn(at, from);
+                self.learn(at, postmark);
             }
             self.schedule(at);
         }
     }
 
     /// An address from which a browser's authentic check came is its own from now on.
-    fn learn(&mut self, at: usize, from: SocketAddr) {
-        if self.by_source.get(&from) == Some(&at) {
-            return;
-        }
+    fn learn(&mut self, at: usize, postmark: Postmark) {
+        let from = postmark.from;
         let Some(slot) = self.slots.get_mut(at).and_then(Option::as_mut) else { return };
         if !slot.port.is_validated(from) {
+            return;
+        }
+        slot.local = postmark.at;
+        if self.by_source.get(&from) == Some(&at) {
             return;
         }
         slot.sources.push_back(from);
@@ -147,7 +149,10 @@ impl Worker {
             }
         }
         let shared = self.outbox.parcels().filter(|(parcel, _)| pair_of(parcel.tag).is_none());
-        lost += socket::give(&self.setting.shared, shared.map(|(parcel, bytes)| (parcel.to, bytes)));
+        let local_of = |tag: u32| slots.get(usize::try_from(tag).ok()?)?.as_ref()?.local;
+        let letters =
+            shared.map(|(parcel, bytes)| Letter { from: local_of(parcel.tag), to: parcel.to, bytes });
+        lost += socket::give(&self.setting.shared, letters);
         let all = u64::try_from(self.outbox.len()).unwrap_or(0);
         self.outbox.clear();
         self.outbox.counts.sent += all.saturating_sub(lost);

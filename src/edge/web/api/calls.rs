@@ -22,7 +22,7 @@ const DIGITS_MAX: usize = 32;
 const TO_MAX_CHARS: usize = 64;
 
 /// `/calls…`.
-pub fn routes() -> Router<Web> {
+pub(super) fn routes() -> Router<Web> {
     Router::new()
         .route("/calls", get(list).post(dial))
         .route("/calls/{id}", get(one))

@@ -22,7 +22,7 @@ const FIELD_MAX_CHARS: usize = 2_000;
 const REASON_MAX_CHARS: usize = 200;
 
 /// `/cards…`.
-pub fn routes() -> Router<Web> {
+pub(super) fn routes() -> Router<Web> {
     Router::new()
         .route("/cards/{id}", put(save))
         .route("/cards/{id}/submit", post(submit))

@@ -18,7 +18,7 @@ use crate::edge::web::problem::Problem;
 use crate::engine::desk::{Answer, Ask, Asker};
 
 /// All of them, below `/api/v1`.
-pub fn routes() -> Router<Web> {
+pub(super) fn routes() -> Router<Web> {
     calls::routes().merge(cards::routes()).merge(people::routes())
 }
 
@@ -128,11 +128,15 @@ mod tests {
 
     #[tokio::test]
     async fn the_engine_is_asked_what_was_said_and_its_refusal_is_worded() {
-        let site = Site::with(Patience::default(), |asker, ask| match ask {
-            Ask::Dial { to, .. } if to == "+380671234567" => Answer::Call(call(7)),
-            Ask::Dial { .. } => Answer::Refused(Refusal::new(409, format!("{} is talking.", asker.name))),
-            Ask::SubmitCard { card, .. } => Answer::Accepted(*card),
-            _ => Answer::Done,
+        let site = Site::with(Patience::default(), |asker, ask| {
+            if let Ask::SubmitCard { card, .. } = ask {
+                return Answer::Accepted(*card);
+            }
+            let Ask::Dial { to, .. } = ask else { return Answer::Done };
+            if to == "+380671234567" {
+                return Answer::Call(call(7));
+            }
+            Answer::Refused(Refusal::new(409, format!("{} is talking.", asker.name)))
         })
         .await;
         site.handle.fold_for_test(&card_of(1, "anna"));

@@ -19,7 +19,7 @@ use crate::terms::OperatorName;
 const REASON_MAX_CHARS: usize = 64;
 
 /// `/me…`, `/operators…`, `/queues`, `/trunks`.
-pub fn routes() -> Router<Web> {
+pub(super) fn routes() -> Router<Web> {
     Router::new()
         .route("/me/state", put(my_state))
         .route("/operators", get(operators))
