@@ -15,3 +15,4 @@ pub mod report;
 pub mod sdp;
 pub mod sip;
 pub mod terms;
+pub mod ua;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, anyhow};
 use clap::{Parser, Subcommand};
-use tandem::command::{check, node, run, try_number};
+use tandem::command::{check, demo, node, run, try_number};
 use tandem::dialplan::LocalTime;
 use tandem::edge::clock;
 
@@ -26,6 +26,13 @@ enum Command {
         /// Configuration; without it the built-in defaults serve.
         #[arg(long)]
         config: Option<PathBuf>,
+    },
+    /// A dispatch centre on this machine with a simulated GSM gateway, at http://127.0.0.1:8080.
+    #[command(after_help = "Example: tandem demo --check")]
+    Demo {
+        /// Without a person: a built-in operator takes a call and makes one; exit 0 or 1.
+        #[arg(long)]
+        check: bool,
     },
     /// Reads configuration and dialplans and says what is wrong, with file and line.
     #[command(after_help = "Example: tandem check --config config/tandem.toml")]
@@ -68,6 +75,8 @@ fn main() -> ExitCode {
 fn act(command: Command) -> Result<()> {
     match command {
         Command::Run { config } => in_runtime(run::run(config)),
+        Command::Demo { check: false } => in_runtime(demo::run(say)),
+        Command::Demo { check: true } => in_runtime(demo::check(say)),
         Command::Check { config } => {
             let report = check::check(config.as_deref(), check::DIALPLANS.as_ref());
             let report = report.map_err(|mistakes| anyhow!("\n{}", node::lines(&mistakes)))?;

@@ -119,8 +119,18 @@ fn modules_import_only_what_the_table_allows() {
 #[test]
 fn only_the_edge_touches_the_world() {
     let edge = ["edge", "ua", "command", "main"];
-    let words =
-        ["tokio::", "sqlx::", "redis::", "axum::", "reqwest::", "async fn", "async move", ".await", "UdpSocket", "TcpStream"];
+    let words = [
+        "tokio::",
+        "sqlx::",
+        "redis::",
+        "axum::",
+        "reqwest::",
+        "async fn",
+        "async move",
+        ".await",
+        "UdpSocket",
+        "TcpStream",
+    ];
     let mut wrong = Vec::new();
     for (file, text) in sources() {
         let module = module_of(&file);

@@ -387,7 +387,8 @@ impl Calls {
         records
     }
 
-    /// Goes on where the writer of `records` stood; the first outputs open its media ports again.
+    /// Goes on where the writer of `records` stood. Unless `media_lives` (the workers of this very
+    /// process still carry the ports), the first outputs open its media ports again.
     ///
     /// # Errors
     /// [`record::RecordError`] when a record does not decode.
@@ -395,6 +396,7 @@ impl Calls {
         setup: Setup,
         seed: [u8; 32],
         records: &[Record],
+        media_lives: bool,
         now: Now,
     ) -> Result<Self, record::RecordError> {
         let mut calls = Self::new(setup, seed);
@@ -403,7 +405,7 @@ impl Calls {
             if key.starts_with("call/") {
                 let (written, mut call): (Now, Call) = record::decode(bytes)?;
                 call.rebase(record::shift_ms(written, now));
-                calls.adopt(call, now);
+                calls.adopt(call, media_lives, now);
             } else if key == "calls/shared" {
                 let (_, shared): (Now, Shared) = record::decode(bytes)?;
                 calls.room.ports.skip_ids(shared.last_port);
@@ -414,7 +416,7 @@ impl Calls {
     }
 
     /// Takes a restored call in: its ports are held and opened again where they were.
-    fn adopt(&mut self, call: Call, now: Now) {
+    fn adopt(&mut self, call: Call, media_lives: bool, now: Now) {
         let id = call.id;
         for leg in call.legs() {
             if let Party::Trunk(trunk) = &leg.party {
@@ -426,7 +428,9 @@ impl Calls {
                 self.room.ports.hold(port);
             }
         }
-        call.reopen(&mut self.room);
+        if !media_lives {
+            call.reopen(&mut self.room);
+        }
         self.calls.insert(id, call);
         self.settle(id, None, Next::Goes, now);
     }

@@ -177,7 +177,7 @@ impl Driver {
         self.last_panic_ms = Some(now.mono_ms);
         let put = |(key, value): (&String, &Vec<u8>)| Record { key: key.clone(), value: Some(value.clone()) };
         let records: Vec<Record> = self.records.iter().map(put).collect();
-        match Engine::restore(self.setup.clone(), (self.seed)(), &records, now) {
+        match Engine::restore_in_place(self.setup.clone(), (self.seed)(), &records, now) {
             Ok(engine) => self.engine = engine,
             Err(why) => {
                 error!("the records do not restore ({why}): all calls of this node are lost");

@@ -88,10 +88,34 @@ impl Engine {
     /// # Errors
     /// In words, when a record does not decode: this node's program is older than the writer's.
     pub fn restore(setup: Setup, seed: [u8; 32], records: &[Record], now: Now) -> Result<Self, String> {
+        Self::restore_with(setup, seed, records, false, now)
+    }
+
+    /// The same in the process that wrote the records, whose media workers still carry the calls.
+    ///
+    /// # Errors
+    /// In words, when a record does not decode.
+    pub fn restore_in_place(
+        setup: Setup,
+        seed: [u8; 32],
+        records: &[Record],
+        now: Now,
+    ) -> Result<Self, String> {
+        Self::restore_with(setup, seed, records, true, now)
+    }
+
+    fn restore_with(
+        setup: Setup,
+        seed: [u8; 32],
+        records: &[Record],
+        media_lives: bool,
+        now: Now,
+    ) -> Result<Self, String> {
         let mut rng = ChaCha20Rng::from_seed(seed);
         let words = |error: record::RecordError| error.to_string();
         let sip = Sip::restore(setup.sip.clone(), fresh_seed(&mut rng), records, now);
-        let calls = Calls::restore(setup.calls.clone(), fresh_seed(&mut rng), records, now).map_err(words)?;
+        let calls = Calls::restore(setup.calls.clone(), fresh_seed(&mut rng), records, media_lives, now)
+            .map_err(words)?;
         // The floor refuses keys that it never wrote.
         let of_floor = records.iter().filter(|record| record.key.starts_with("acd/"));
         let live = of_floor.filter_map(|record| Some((record.key.as_str(), record.value.as_deref()?)));

@@ -149,6 +149,13 @@ pub enum Report {
         /// How loud it was at each tone.
         window: Window,
     },
+    /// The switch pressed a digit (RFC 4733).
+    Digit {
+        /// In which call.
+        call: CallNo,
+        /// `0-9 * # A-D`.
+        digit: char,
+    },
     /// Our call did not come up.
     Failed {
         /// Which.
@@ -188,6 +195,7 @@ pub(crate) enum Order {
     },
     HangUp(CallNo),
     Say(CallNo, Speak),
+    Press(CallNo, String),
     Answering(Answer),
     Sound(CallNo, oneshot::Sender<Option<Sound>>),
     Unregister,
@@ -229,6 +237,11 @@ impl Phone {
     /// From now on the call hears this.
     pub async fn say(&self, call: CallNo, speak: Speak) {
         self.order(Order::Say(call, speak)).await;
+    }
+
+    /// Presses digits (RFC 4733), 100 ms each.
+    pub async fn press(&self, call: CallNo, digits: &str) {
+        self.order(Order::Press(call, digits.to_owned())).await;
     }
 
     /// What it does with calls that come from now on.

@@ -28,6 +28,8 @@ pub enum SecureOutput {
     Datagram(Vec<u8>),
     /// An RTP packet came.
     Packet(Vec<u8>),
+    /// An RTCP compound came.
+    Control(Vec<u8>),
     /// The way stands.
     Secured,
     /// There will be no sound. In words.
@@ -135,10 +137,15 @@ impl Secure {
         }
     }
 
-    /// Only its authenticity is looked at.
     fn control(&mut self, mut packet: Vec<u8>) {
-        let refused = self.srtp.as_mut().is_some_and(|srtp| srtp.unprotect_rtcp(&mut packet).is_err());
-        self.refused += u64::from(refused);
+        let Some(srtp) = &mut self.srtp else { return };
+        match srtp.unprotect_rtcp(&mut packet) {
+            Ok(len) => {
+                packet.truncate(len);
+                self.out.push_back(SecureOutput::Control(packet));
+            }
+            Err(_) => self.refused += 1,
+        }
     }
 
     /// Time passed.
@@ -184,6 +191,15 @@ impl Secure {
         let len = self.srtp.as_mut()?.protect_rtp(&mut packet, len).ok()?;
         packet.truncate(len);
         Some(packet)
+    }
+
+    /// An RTCP compound as it goes out; `None` before the way stands.
+    pub fn protect_control(&mut self, mut compound: Vec<u8>) -> Option<Vec<u8>> {
+        let len = compound.len();
+        compound.resize(len + MAX_OVERHEAD, 0);
+        let len = self.srtp.as_mut()?.protect_rtcp(&mut compound, len).ok()?;
+        compound.truncate(len);
+        Some(compound)
     }
 
     /// Ends DTLS as a browser does that leaves.

@@ -260,7 +260,7 @@ fn plain_end(socket: std::net::UdpSocket, remote: SocketAddr, clock: &Clock) -> 
     let send = move |socket: &std::net::UdpSocket, packet: Vec<u8>| drop(socket.send_to(&packet, remote));
     run_end(socket, clock, move |voice, socket, datagram, _, now| match datagram {
         Some(datagram) => voice.hear(datagram, now),
-        None => send(socket, voice.packet()),
+        None => voice.packets().into_iter().for_each(|packet| send(socket, packet)),
     })
 }
 
@@ -330,14 +330,26 @@ impl LiteEnd {
                 let len = self.srtp.as_mut().unwrap().unprotect_rtp(&mut packet).unwrap();
                 voice.hear(&packet[..len], now);
             }
-            Some((Class::Rtcp | Class::Unknown, _)) => panic!("what is that"),
+            Some((Class::Rtcp, datagram)) => {
+                let mut compound = datagram.to_vec();
+                let len = self.srtp.as_mut().unwrap().unprotect_rtcp(&mut compound).unwrap();
+                voice.hear_report(&compound[..len], now);
+            }
+            Some((Class::Unknown, _)) => panic!("what is that"),
             None => {
                 if let (Some(srtp), Some(to)) = (&mut self.srtp, self.ice.nominated()) {
-                    let mut packet = voice.packet();
-                    let len = packet.len();
-                    packet.resize(len + MAX_OVERHEAD, 0);
-                    let len = srtp.protect_rtp(&mut packet, len).unwrap();
-                    socket.send_to(&packet[..len], to).unwrap();
+                    for mut packet in voice.packets() {
+                        let len = packet.len();
+                        packet.resize(len + MAX_OVERHEAD, 0);
+                        let len = srtp.protect_rtp(&mut packet, len).unwrap();
+                        socket.send_to(&packet[..len], to).unwrap();
+                    }
+                    if let Some(mut compound) = voice.report(now) {
+                        let len = compound.len();
+                        compound.resize(len + MAX_OVERHEAD, 0);
+                        let len = srtp.protect_rtcp(&mut compound, len).unwrap();
+                        socket.send_to(&compound[..len], to).unwrap();
+                    }
                 }
             }
         }
@@ -431,6 +443,7 @@ async fn the_browser_role_answers_and_sound_goes_both_ways_through_dtls() {
     switch.until(|event| matches!(event, Event::Ended { .. }).then_some(())).await;
     let (windows, counts) = end.finish();
     assert!(heard(&windows, 1000.0), "{counts:?}");
+    assert_eq!(counts.lost_there, Some(0), "the browser reports what it hears");
     phone.stop().await;
 }
 

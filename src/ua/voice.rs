@@ -3,7 +3,13 @@
 //! Invariant: what is heard is placed by its RTP timestamp: a lost packet leaves 20 ms of silence, a late or
 //! doubled one is counted and not heard.
 
+mod control;
+
+use std::collections::VecDeque;
+
+use self::control::Control;
 use crate::media::command::Law;
+use crate::media::dtmf::{DigitEar, DigitHand, Pressed, Stroke, Telephone};
 use crate::media::g711::{SAMPLES_PER_MS, decode, encode};
 use crate::media::rtp::{self, HEADER_LEN};
 use crate::ua::speech::{Speak, Speaker};
@@ -11,12 +17,16 @@ use crate::ua::tone_meter::{ToneMeter, Window};
 
 /// Milliseconds in a packet.
 pub const PACKET_MS: u64 = 20;
-const PACKET: u32 = 20 * SAMPLES_PER_MS;
+const PACKET_STEP_MS: u32 = 20;
+const PACKET: u32 = PACKET_STEP_MS * SAMPLES_PER_MS;
 /// A leap of the timestamp above it is a new clock and not a gap: 10 s.
 const MAX_LEAP: i32 = 80_000;
 
+/// Digits kept until they are taken.
+const MAX_DIGITS: usize = 64;
+
 /// How the packets came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Heard {
     /// Packets sent by us.
     pub sent: u64,
@@ -36,6 +46,10 @@ pub struct Heard {
     pub last_ms: Option<u64>,
     /// The longest time between two packets, milliseconds.
     pub longest_gap_ms: u64,
+    /// Milliseconds to the switch and back, as its last RTCP report lets us compute.
+    pub round_trip_ms: Option<f32>,
+    /// Packets of ours that the switch missed, by its last report.
+    pub lost_there: Option<i32>,
 }
 
 /// Where the source stands.
@@ -47,7 +61,7 @@ struct Clock {
 }
 
 /// One end.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Voice {
     law: Law,
     payload_type: u8,
@@ -59,6 +73,14 @@ pub struct Voice {
     meter: ToneMeter,
     clock: Option<Clock>,
     heard: Heard,
+    /// Payload type of RFC 4733 events.
+    events: Option<u8>,
+    hand: DigitHand,
+    /// Where the digit being pressed began.
+    pressed_ts: u32,
+    ear: DigitEar,
+    digits: VecDeque<Pressed>,
+    control: Control,
 }
 
 impl Voice {
@@ -77,6 +99,12 @@ impl Voice {
             meter: ToneMeter::default(),
             clock: None,
             heard: Heard::default(),
+            events: None,
+            hand: DigitHand::default(),
+            pressed_ts: 0,
+            ear: DigitEar::default(),
+            digits: VecDeque::new(),
+            control: Control::default(),
         }
     }
 
@@ -85,10 +113,11 @@ impl Voice {
         self.ssrc
     }
 
-    /// What the session descriptions agreed on.
-    pub fn agree(&mut self, law: Law, payload_type: u8) {
+    /// What the session descriptions agreed on; `events` is the payload type of digits.
+    pub fn agree(&mut self, law: Law, payload_type: u8, events: Option<u8>) {
         self.law = law;
         self.payload_type = payload_type;
+        self.events = events;
     }
 
     /// From now on it says this.
@@ -96,28 +125,86 @@ impl Voice {
         self.speaker.say(speak);
     }
 
-    /// The next 20 ms as an RTP packet.
-    pub fn packet(&mut self) -> Vec<u8> {
+    /// Presses digits (RFC 4733), if the switch takes them.
+    pub fn press(&mut self, digits: &str) {
+        if self.events.is_some() {
+            self.hand.press(digits);
+        }
+    }
+
+    /// The next 20 ms: one RTP packet, at the end of a digit three.
+    pub fn packets(&mut self) -> Vec<Vec<u8>> {
+        let packets = match (self.hand.step(PACKET_STEP_MS), self.events) {
+            (Some(Stroke::Event { event, fresh, copies }), Some(events)) => {
+                if fresh {
+                    self.pressed_ts = self.ts;
+                }
+                let ts = self.pressed_ts;
+                (0..copies).map(|_| self.write(fresh, events, ts, &event.write())).collect()
+            }
+            (Some(Stroke::Event { .. } | Stroke::Gap) | None, _) => {
+                let sound: Vec<u8> = (0..PACKET).map(|_| encode(self.law, self.speaker.sample())).collect();
+                let marker = !std::mem::replace(&mut self.began, true);
+                vec![self.write(marker, self.payload_type, self.ts, &sound)]
+            }
+        };
+        self.ts = self.ts.wrapping_add(PACKET);
+        packets
+    }
+
+    fn write(&mut self, marker: bool, payload_type: u8, ts: u32, payload: &[u8]) -> Vec<u8> {
         let mut packet = vec![0; HEADER_LEN];
-        let marker = !std::mem::replace(&mut self.began, true);
         // The buffer has the length of a header: it fits.
-        if rtp::write(&mut packet, marker, self.payload_type, self.seq, self.ts, self.ssrc).is_none() {
+        if rtp::write(&mut packet, marker, payload_type, self.seq, ts, self.ssrc).is_none() {
             return Vec::new();
         }
-        packet.extend((0..PACKET).map(|_| encode(self.law, self.speaker.sample())));
+        packet.extend_from_slice(payload);
         self.seq = self.seq.wrapping_add(1);
-        self.ts = self.ts.wrapping_add(PACKET);
         self.heard.sent += 1;
         packet
     }
 
+    /// The RTCP compound that is due, if one is.
+    pub fn report(&mut self, now_ms: u64) -> Option<Vec<u8>> {
+        let packets = u32::try_from(self.heard.sent).unwrap_or(u32::MAX);
+        self.control.report(self.ssrc, (packets, packets.saturating_mul(PACKET), self.ts), now_ms)
+    }
+
+    /// An RTCP compound came.
+    pub fn hear_report(&mut self, compound: &[u8], now_ms: u64) {
+        self.control.read(compound, self.ssrc, now_ms);
+        self.heard.round_trip_ms = self.control.round_trip_ms;
+        self.heard.lost_there = self.control.about_us.map(|block| block.lost);
+    }
+
+    /// Digits heard since the last call.
+    pub fn digits(&mut self, now_ms: u64) -> Vec<Pressed> {
+        if let Some(pressed) = self.ear.overdue(now_ms * 1_000) {
+            self.note_digit(pressed);
+        }
+        self.digits.drain(..).collect()
+    }
+
+    fn note_digit(&mut self, pressed: Pressed) {
+        if self.digits.len() < MAX_DIGITS {
+            self.digits.push_back(pressed);
+        }
+    }
+
     /// An RTP packet came.
     pub fn hear(&mut self, packet: &[u8], now_ms: u64) {
-        let Some(header) = rtp::read(packet).filter(|header| header.payload_type == self.payload_type) else {
+        let known = |header: &rtp::Header| {
+            header.payload_type == self.payload_type || self.events == Some(header.payload_type)
+        };
+        let Some(header) = rtp::read(packet).filter(known) else {
             self.heard.unwanted += 1;
             return;
         };
         let Some(payload) = packet.get(header.payload.clone()) else { return };
+        self.control.heard(&header, now_ms);
+        if self.events == Some(header.payload_type) {
+            return self.hear_event(&header, payload, now_ms);
+        }
         if !self.place(&header, now_ms) {
             self.heard.late += 1;
             return;
@@ -132,6 +219,19 @@ impl Voice {
             seq: header.seq.wrapping_add(1),
             ts: header.ts.wrapping_add(len),
         });
+    }
+
+    /// A digit has no place on the sound's clock; its packets are counted.
+    fn hear_event(&mut self, header: &rtp::Header, payload: &[u8], now_ms: u64) {
+        self.note_arrival(now_ms);
+        if let Some(clock) = self.clock.as_mut().filter(|clock| clock.ssrc == header.ssrc) {
+            clock.seq = header.seq.wrapping_add(1);
+        }
+        let event = Telephone::read(payload);
+        let pressed = event.and_then(|event| self.ear.hear(header.ssrc, header.ts, event, now_ms * 1_000));
+        if let Some(pressed) = pressed {
+            self.note_digit(pressed);
+        }
     }
 
     /// Fills the gap before a packet with silence; `false` when its place is past.
@@ -184,7 +284,7 @@ mod tests {
             let (mut a, mut b) = (Voice::new(law, 1), Voice::new(law, 2));
             a.say(Speak::Talk(700.0));
             for n in 0..50 {
-                b.hear(&a.packet(), n * 20);
+                b.hear(&a.packets()[0], n * 20);
             }
             let windows = b.windows();
             assert_eq!(windows.len(), 5);
@@ -198,7 +298,7 @@ mod tests {
     fn lost_packets_are_silence_and_late_ones_are_counted() {
         let (mut a, mut b) = (Voice::new(Law::Pcma, 1), Voice::new(Law::Pcma, 2));
         a.say(Speak::Tone(1000.0));
-        let packets: Vec<_> = (0..40).map(|_| a.packet()).collect();
+        let packets: Vec<_> = (0..40).flat_map(|_| a.packets()).collect();
         for (n, packet) in packets.iter().enumerate() {
             if !(10..20).contains(&n) {
                 b.hear(packet, n as u64 * 20);
@@ -215,11 +315,56 @@ mod tests {
     fn a_new_source_goes_on_and_noise_is_counted() {
         let mut ear = Voice::new(Law::Pcma, 9);
         let (mut a, mut b) = (Voice::new(Law::Pcma, 1), Voice::new(Law::Pcma, 0x7000_0000));
-        ear.hear(&a.packet(), 0);
-        ear.hear(&b.packet(), 20);
+        ear.hear(&a.packets()[0], 0);
+        ear.hear(&b.packets()[0], 20);
         ear.hear(b"noise", 40);
-        ear.hear(&Voice::new(Law::Pcmu, 1).packet(), 60);
+        ear.hear(&Voice::new(Law::Pcmu, 1).packets()[0], 60);
         let heard = ear.heard();
         assert_eq!((heard.packets, heard.restarts, heard.unwanted), (2, 1, 2));
+    }
+
+    #[test]
+    fn digits_are_pressed_and_heard_beside_the_sound() {
+        let (mut a, mut b) = (Voice::new(Law::Pcma, 1), Voice::new(Law::Pcma, 2));
+        a.agree(Law::Pcma, 8, Some(101));
+        b.agree(Law::Pcma, 8, Some(101));
+        a.say(Speak::Tone(1000.0));
+        let (mut digits, mut now) = (String::new(), 0);
+        for step in 0..60 {
+            if step == 10 {
+                a.press("15#");
+            }
+            now += 20;
+            for packet in a.packets() {
+                b.hear(&packet, now);
+            }
+            digits.extend(b.digits(now).iter().map(|pressed| pressed.digit));
+        }
+        assert_eq!(digits, "15#");
+        assert_eq!((b.heard().lost, b.heard().late, b.heard().unwanted), (0, 0, 0));
+        assert!(b.windows().last().unwrap().level(1000.0) > 0.2);
+    }
+
+    #[test]
+    fn reports_tell_the_loss_and_the_round_trip() {
+        let (mut a, mut b) = (Voice::new(Law::Pcma, 1), Voice::new(Law::Pcma, 2));
+        a.report(0);
+        b.report(0);
+        for n in 0..100 {
+            for packet in a.packets() {
+                if n % 10 != 5 {
+                    b.hear(&packet, 20 * n);
+                }
+            }
+            b.packets();
+        }
+        let first = a.report(2_000).unwrap();
+        b.hear_report(&first, 2_010);
+        let back = b.report(2_040).unwrap();
+        a.hear_report(&back, 2_050);
+        assert_eq!(a.heard().lost_there, Some(10));
+        let trip = a.heard().round_trip_ms.unwrap();
+        assert!((trip - 20.0).abs() < 1.0, "{trip} ms");
+        assert_eq!(a.report(2_100), None);
     }
 }

@@ -2,7 +2,15 @@
 //! cores of others. Where a peer's program is missing a scene says so and is left out, unless
 //! `TANDEM_PEERS=required` is set; then it fails.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    unreachable_pub,
+    missing_docs,
+    reason = "tests"
+)]
 
 mod flood;
 mod orders;

@@ -256,8 +256,23 @@ impl Laws {
     }
 
     /// Nothing is left when all have gone home.
-    pub fn rest(&mut self, engine: &Engine, plane: &Plane, store: &Store, records: &BTreeMap<String, Vec<u8>>) {
-        let lasting = ["sip/binding/", "sip/nonce/", "sip/next_leg", "acd/operator/", "acd/queue/", "card/", "calls/shared", "engine/own"];
+    pub fn rest(
+        &mut self,
+        engine: &Engine,
+        plane: &Plane,
+        store: &Store,
+        records: &BTreeMap<String, Vec<u8>>,
+    ) {
+        let lasting = [
+            "sip/binding/",
+            "sip/nonce/",
+            "sip/next_leg",
+            "acd/operator/",
+            "acd/queue/",
+            "card/",
+            "calls/shared",
+            "engine/own",
+        ];
         let passing = records.keys().filter(|key| !lasting.iter().any(|prefix| key.starts_with(prefix)));
         let forgotten: Vec<&String> = passing.collect();
         if !forgotten.is_empty() {

@@ -56,7 +56,9 @@ pub struct Shape {
 #[derive(Debug, Clone)]
 pub enum Do {
     Register(usize),
-    Call { gateway: usize },
+    Call {
+        gateway: usize,
+    },
     Ring(usize, u64),
     Progress(usize, u64),
     Accept(usize, u64),
@@ -82,9 +84,15 @@ pub enum Do {
     /// Nothing gets through to or from this agent, or does again.
     Part(usize, bool),
     Drain,
-    Reload { queues: usize, gateways: usize },
+    Reload {
+        queues: usize,
+        gateways: usize,
+    },
     EverybodyLeaves,
-    Crash { keep_records: bool, lose: usize },
+    Crash {
+        keep_records: bool,
+        lose: usize,
+    },
     Start,
     Watch,
 }
@@ -892,14 +900,17 @@ do = [ { dial = "dialled", over = ["*"], ring = "12s" }, { hang_up = "congestion
 "#;
 
 fn setup(shape: &Shape, (queues, trunks): (usize, usize), epoch: u64, last_seq: u64) -> Setup {
-    let trunks: Vec<TrunkName> =
-        (0..trunks).map(|number| TrunkName::from(format!("gsm-{number}"))).collect();
-    let queues: Vec<QueueConfig> = ["orders", "night"].into_iter().take(queues).map(|name| {
-        let mut queue = QueueConfig::named(name);
-        queue.ring_ms = 4_000;
-        queue.wrap_up_ms = 2_000;
-        queue
-    }).collect();
+    let trunks: Vec<TrunkName> = (0..trunks).map(|number| TrunkName::from(format!("gsm-{number}"))).collect();
+    let queues: Vec<QueueConfig> = ["orders", "night"]
+        .into_iter()
+        .take(queues)
+        .map(|name| {
+            let mut queue = QueueConfig::named(name);
+            queue.ring_ms = 4_000;
+            queue.wrap_up_ms = 2_000;
+            queue
+        })
+        .collect();
     let known = Known {
         queues: queues.iter().map(|queue| queue.name.clone()).collect(),
         trunks: trunks.clone(),
@@ -956,7 +967,8 @@ fn setup(shape: &Shape, (queues, trunks): (usize, usize), epoch: u64, last_seq: 
     let sip = sip::Config {
         domain: DOMAIN.to_owned(),
         udp: node(),
-        pair_secret: Secret::new([3; 32]), session_expires_s: 90,
+        pair_secret: Secret::new([3; 32]),
+        session_expires_s: 90,
         ..sip::Config::default()
     };
     Setup {

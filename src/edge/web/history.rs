@@ -300,7 +300,12 @@ async fn outbox(State(web): State<Web>, _: Overseer) -> Result<Json<Outbox>, Pro
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    use reqwest::Method;
+
     use super::*;
+    use crate::edge::web::testing::{Site, dialled_by, fact};
+    use crate::fact::{Cause, What};
 
     #[test]
     fn no_cell_begins_a_formula_or_breaks_a_line() {
@@ -318,5 +323,54 @@ mod tests {
         for (given, expected) in rows {
             assert_eq!(safe_cell(given), expected);
         }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_ended_is_on_the_page_and_in_the_export() {
+        let site = Site::start().await;
+        let (writer, work) = site.handle.store().writer();
+        tokio::spawn(work);
+        let cause = Cause { q850: 16, sip: 200, words: "=danger, \"quoted\"".into() };
+        let ended = What::Ended {
+            result: CallResult::Answered,
+            cause,
+            by: "caller".into(),
+            wait_ms: 900,
+            talk_ms: 5_000,
+        };
+        let mut facts = vec![dialled_by(1, "anna"), fact(1, ended)];
+        for (number, fact) in (1..).zip(&mut facts) {
+            fact.seq = number;
+        }
+        writer.append(facts);
+        writer.stored().wait_for(|stored| stored.seq == 2).await.unwrap();
+        let vera = site.cookie("vera").await;
+        let (_, page) =
+            site.ask(Method::GET, "/api/v1/history?number=1234567&operator=anna", &vera, "").await;
+        assert_eq!((&page["total"], &page["page"]), (&1.into(), &1.into()));
+        let call = &page["calls"][0];
+        assert_eq!((&call["called"], &call["talk_ms"]), (&"+380671234567".into(), &5_000.into()));
+        assert_eq!(
+            (&call["result"], &call["state"], &call["ended_by"]),
+            (&"answered".into(), &"ended".into(), &"caller".into())
+        );
+        let (_, none) = site.ask(Method::GET, "/api/v1/history?to=2020-01-01", &vera, "").await;
+        assert_eq!(none["total"], 0);
+        let request = site.request(Method::GET, "/api/v1/history.csv?result=answered", &vera, "");
+        let export = request.send().await.unwrap();
+        assert!(export.headers()["content-type"].to_str().unwrap().starts_with("text/csv"));
+        let text = export.text().await.unwrap();
+        assert!(text.starts_with(CSV_HEADER));
+        assert!(text.contains(",+380671234567,") && text.contains("\"'=danger, \"\"quoted\"\"\""), "{text}");
+        assert_eq!(text.lines().count(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_day_ends_where_the_next_begins_in_the_nodes_own_zone() {
+        let site = Site::start().await;
+        let day = |text: &str, plus| instant(&site.web, text, plus).unwrap();
+        assert_eq!(day("2026-03-01", 1) - day("2026-03-01", 0), 86_400_000);
+        assert_eq!(day("2026-03-01T00:00:00Z", 1), day("2026-03-01", 0));
+        assert!(instant(&site.web, "9999-12-31", 1).is_err());
     }
 }

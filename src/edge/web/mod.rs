@@ -7,6 +7,7 @@
 mod api;
 mod assets;
 pub mod control;
+mod door;
 mod events;
 mod health;
 mod history;

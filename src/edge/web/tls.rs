@@ -60,4 +60,28 @@ mod tests {
             server_config(&at("a.key"), &at("a.key")).unwrap_err().to_string().contains("no certificate")
         );
     }
+
+    #[tokio::test]
+    async fn a_browser_is_served_over_tls_with_http_1_1() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = certificate::web(&["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("a.crt"), &made.certificate).unwrap();
+        std::fs::write(at("a.key"), made.key.expose()).unwrap();
+        let tls = server_config(&at("a.crt"), &at("a.key")).unwrap();
+        let listening = crate::edge::web::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listening.local;
+        let router = axum::Router::new().route("/", axum::routing::get(|| async { "hello" }));
+        let stop = axum_server::Handle::new();
+        let serving = tokio::spawn(listening.serve(router, Some(tls), stop.clone()));
+        // Another test of this process may have installed it.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let trusted = reqwest::Certificate::from_pem(made.certificate.as_bytes()).unwrap();
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only([trusted]).build().unwrap();
+        let response = client.get(format!("https://{address}/")).send().await.unwrap();
+        assert_eq!(response.version(), reqwest::Version::HTTP_11);
+        assert_eq!(response.text().await.unwrap(), "hello");
+        stop.shutdown();
+        serving.await.unwrap().unwrap();
+    }
 }

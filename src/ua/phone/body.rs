@@ -98,6 +98,11 @@ impl Body {
                     leg.say(speak);
                 }
             }
+            Order::Press(call, digits) => {
+                if let Some(leg) = self.legs.get_mut(&call) {
+                    leg.press(&digits);
+                }
+            }
             Order::Answering(answer) => self.style.answer = answer,
             Order::Sound(call, reply) => {
                 let past = || self.past.iter().find(|(no, _)| *no == call).map(|(_, sound)| sound.clone());

@@ -124,7 +124,7 @@ impl Leg {
             Codec::Pcma => Law::Pcma,
             Codec::Pcmu => Law::Pcmu,
         };
-        self.voice.agree(law, agreed.payload_type);
+        self.voice.agree(law, agreed.payload_type, agreed.telephone_event);
         match (&agreed.remote, &mut self.way, &self.local, &self.role) {
             (Remote::Plain { rtp, .. }, ..) => self.way = Way::Plain(*rtp),
             (Remote::WebRtc(theirs), Way::Secure(secure), Local::WebRtc(ours), _) => {
@@ -155,6 +155,10 @@ impl Leg {
         }
         self.drain(call, now, tell);
         self.send_due(now);
+        self.send_report(now);
+        for pressed in self.voice.digits(now) {
+            tell(Report::Digit { call, digit: pressed.digit });
+        }
         for window in self.voice.windows() {
             self.last = Some(window);
             tell(Report::Heard { call, window });
@@ -184,6 +188,7 @@ impl Leg {
                 // What the kernel does not take is lost as on a wire.
                 SecureOutput::Datagram(datagram) => drop(self.socket.send_to(&datagram, remote)),
                 SecureOutput::Packet(packet) => self.voice.hear(&packet, now),
+                SecureOutput::Control(compound) => self.voice.hear_report(&compound, now),
                 SecureOutput::Secured => tell(Report::Secured { call }),
                 SecureOutput::Failed(why) => tell(Report::NoSound { call, why }),
             }
@@ -197,17 +202,37 @@ impl Leg {
         }
         while due <= now {
             due += PACKET_MS;
-            let packet = self.voice.packet();
-            let sent = match &mut self.way {
-                Way::Closed => continue,
-                Way::Plain(remote) => Some((packet, *remote)),
-                Way::Secure(secure) => secure.protect(packet).map(|packet| (packet, secure.remote())),
-            };
-            if let Some((packet, remote)) = sent {
-                drop(self.socket.send_to(&packet, remote));
+            for packet in self.voice.packets() {
+                self.send(packet);
             }
         }
         self.due = Some(due);
+    }
+
+    /// What the kernel does not take is lost as on a wire.
+    fn send(&mut self, packet: Vec<u8>) {
+        let sent = match &mut self.way {
+            Way::Closed => None,
+            Way::Plain(remote) => Some((packet, *remote)),
+            Way::Secure(secure) => secure.protect(packet).map(|packet| (packet, secure.remote())),
+        };
+        if let Some((packet, remote)) = sent {
+            drop(self.socket.send_to(&packet, remote));
+        }
+    }
+
+    /// RTCP shares the port with a browser; towards gateways the switch lives without.
+    fn send_report(&mut self, now: MonoMs) {
+        let Way::Secure(secure) = &mut self.way else { return };
+        let Some(compound) = self.voice.report(now) else { return };
+        if let Some(compound) = secure.protect_control(compound) {
+            drop(self.socket.send_to(&compound, secure.remote()));
+        }
+    }
+
+    /// Presses digits towards the switch.
+    pub(super) fn press(&mut self, digits: &str) {
+        self.voice.press(digits);
     }
 
     /// Ends as a browser does that leaves.

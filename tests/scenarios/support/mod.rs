@@ -1,7 +1,5 @@
 //! What scenes are made of: the real program, real peers, and the patience to wait for them.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
-
 pub mod core;
 pub mod desk;
 pub mod peers;

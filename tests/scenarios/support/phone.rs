@@ -21,6 +21,8 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 pub enum Manner {
     /// 200 at once.
     Answer,
+    /// 200 at once, and the end of the call after its ACK if the caller's number begins so.
+    AnswerAndEnd(&'static str),
     /// 180, and nothing until it is told.
     Ring,
     /// This status.
@@ -175,7 +177,7 @@ impl Line {
                 let tag = fresh("phone");
                 let mut got = Got { invite: message.clone(), stand: Stand::Ringing, tag };
                 let say = match manner {
-                    Manner::Answer => vec![self.accept(&mut got)],
+                    Manner::Answer | Manner::AnswerAndEnd(_) => vec![self.accept(&mut got)],
                     Manner::Ring => vec![self.reply(&got, "180 Ringing", "")],
                     Manner::Refuse(code) => {
                         got.stand = Stand::Over;
@@ -191,10 +193,17 @@ impl Line {
                 vec![self.accept(&mut again)]
             }
             (0, "ACK", Some(call)) => {
-                if call.stand == Stand::Answered {
-                    call.stand = Stand::Up;
+                if call.stand != Stand::Answered {
+                    return Vec::new();
                 }
-                Vec::new()
+                call.stand = Stand::Up;
+                match manner {
+                    Manner::AnswerAndEnd(begin) if call.invite.header("From").contains(begin) => {
+                        call.stand = Stand::Over;
+                        vec![self.bye(call)]
+                    }
+                    _ => Vec::new(),
+                }
             }
             (0, "CANCEL", Some(call)) => {
                 call.stand = Stand::Over;

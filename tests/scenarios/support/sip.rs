@@ -151,6 +151,21 @@ impl Wire {
         panic!("no answer to {}", asked.start);
     }
 
+    /// Registers by digest; the answer to the request with the proof.
+    pub async fn register(&self, user: &str, password: &str) -> Message {
+        let (call, uri) = (fresh("reg"), "sip:tandem.local");
+        let request = |cseq: u32, more: &str| {
+            let text = self.request("REGISTER", uri, user, &call, cseq, more, "");
+            let of_record = format!("<sip:{user}@tandem.local>");
+            text.replace(&format!("To: <{uri}>"), &format!("To: {of_record}"))
+                .replace(&format!("From: <sip:{user}@{}>", self.own), &format!("From: {of_record}"))
+        };
+        let first = self.ask(&request(1, "Expires: 600\r\n")).await;
+        assert_eq!(first.status(), 401, "{}", first.start);
+        let proof = authorization(first.header("WWW-Authenticate"), user, password, "REGISTER", uri);
+        self.ask(&request(2, &format!("Expires: 600\r\nAuthorization: {proof}\r\n"))).await
+    }
+
     /// OPTIONS is answered: the other side lives.
     pub async fn is_answered(&self) {
         let call = fresh("alive");

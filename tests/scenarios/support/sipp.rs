@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::peers::Kept;
+use super::ports::Block;
 use super::tandem::Tandem;
 use super::wait::until_within;
 
@@ -36,7 +37,8 @@ impl Sipp {
         let mut command = Command::new("sipp");
         command.args(to.map(|to| to.to_string()));
         command.arg("-sf").arg(scenario);
-        command.args(["-i", "127.0.0.1", "-nostdin", "-p", &port.to_string(), "-trace_err", "-error_file"]);
+        command.args(["-i", "127.0.0.1", "-nostdin", "-p", &port.to_string()]);
+        command.args(["-mp", &Block::of(6).at(0).to_string(), "-trace_err", "-error_file"]);
         command.arg(&errors).args(words).current_dir(tandem.path("."));
         command.stdout(out.try_clone().unwrap()).stderr(out);
         Self { process: Kept::spawn(&mut command), errors, screen, name: name.to_owned() }
