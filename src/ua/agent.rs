@@ -135,6 +135,20 @@ pub enum AgentEvent {
         /// Its offer; empty asks for ours.
         sdp: Bytes,
     },
+    /// The answer to our [`Agent::offer`]; ACK is sent.
+    ChangeAnswered {
+        /// Which call.
+        call: CallNo,
+        /// The answer.
+        sdp: Bytes,
+    },
+    /// Our offer was refused; the call goes on as it was.
+    ChangeRefused {
+        /// Which call.
+        call: CallNo,
+        /// SIP status.
+        code: u16,
+    },
     /// Our call did not come up.
     Failed {
         /// Which call.

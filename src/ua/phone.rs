@@ -18,6 +18,7 @@ use super::speech::Speak;
 use super::tone_meter::Window;
 use super::voice::Heard;
 use crate::media::dtls::DtlsParty;
+use crate::sdp::Direction;
 use crate::sdp::negotiate::Codec;
 use crate::sip::digest::Algorithm;
 use crate::terms::{MonoMs, Secret};
@@ -137,10 +138,17 @@ pub enum Report {
         /// In words.
         why: String,
     },
-    /// The switch changed the session (hold, resume, ICE restart) and we agreed.
+    /// The session was changed (hold, resume, ICE restart), by whichever side.
     Changed {
         /// Which.
         call: CallNo,
+    },
+    /// Our change was refused; the call goes on as it was.
+    ChangeRefused {
+        /// Which.
+        call: CallNo,
+        /// SIP status.
+        code: u16,
     },
     /// 200 ms of sound.
     Heard {
@@ -196,6 +204,7 @@ pub(crate) enum Order {
     HangUp(CallNo),
     Say(CallNo, Speak),
     Press(CallNo, String),
+    Change(CallNo, Direction, bool),
     Answering(Answer),
     Sound(CallNo, oneshot::Sender<Option<Sound>>),
     Unregister,
@@ -242,6 +251,16 @@ impl Phone {
     /// Presses digits (RFC 4733), 100 ms each.
     pub async fn press(&self, call: CallNo, digits: &str) {
         self.order(Order::Press(call, digits.to_owned())).await;
+    }
+
+    /// Holds (`SendOnly`) or resumes (`SendRecv`) by a re-INVITE, as stock phones do.
+    pub async fn direct(&self, call: CallNo, direction: Direction) {
+        self.order(Order::Change(call, direction, false)).await;
+    }
+
+    /// Restarts ICE by a re-INVITE, as a browser does whose network changed (browser role).
+    pub async fn restart_ice(&self, call: CallNo) {
+        self.order(Order::Change(call, Direction::SendRecv, true)).await;
     }
 
     /// What it does with calls that come from now on.

@@ -110,6 +110,10 @@ fn trouble(world: &mut World) {
         let gateways = gateways - usize::from(world.dice.chance(30));
         world.plan(at, Do::Reload { queues, gateways });
     }
+    if world.dice.chance(25) {
+        let at = world.dice.range(2_000, close + 3_000);
+        world.plan(at, Do::Panic);
+    }
     if world.dice.chance(10) {
         let at = world.dice.range(close / 2, close);
         world.plan(at, Do::Drain);

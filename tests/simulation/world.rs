@@ -93,6 +93,8 @@ pub enum Do {
         keep_records: bool,
         lose: usize,
     },
+    /// A step of the engine panics: it is made again in its process.
+    Panic,
     Start,
     Watch,
 }
@@ -162,6 +164,8 @@ pub struct World {
     parted: BTreeSet<usize>,
     drains: u32,
     drained: u32,
+    /// The last fact in the store when the process began.
+    began_after: u64,
     /// Queues and trunks that are configured now.
     queues: usize,
     trunks: usize,
@@ -233,6 +237,7 @@ impl World {
             parted: BTreeSet::new(),
             drains: 0,
             drained: 0,
+            began_after: 0,
             queues: 2,
             trunks: shape.gateways,
             shape,
@@ -635,6 +640,7 @@ impl World {
                     self.crash(keep_records, lose);
                 }
             }
+            Do::Panic => self.panic(),
             Do::Start => self.start(),
             Do::Watch => self.watch(),
         }
@@ -712,6 +718,30 @@ impl World {
         if !keep_records {
             self.records.clear();
         }
+        self.cut_phones();
+        self.epoch += 1;
+        let wait = if self.scripted { 250 } else { self.dice.range(50, 2_000) };
+        self.plan(wait, Do::Start);
+    }
+
+    /// Media, store and clock live on; sockets of phones are closed so that they come back, and every
+    /// question that waits is refused.
+    fn panic(&mut self) {
+        if self.engine.is_none() {
+            return;
+        }
+        self.note(|| "=== a step panics".to_owned());
+        let (setup, seed, now) = (self.setup(), self.dice.seed(), self.clock());
+        let records = self.all_records();
+        self.engine = None;
+        self.cut_phones();
+        match Engine::restore_in_place(setup, seed, &records, now) {
+            Ok(engine) => self.carry_on(engine),
+            Err(why) => self.laws.broken.push(format!("the records do not restore: {why}")),
+        }
+    }
+
+    fn cut_phones(&mut self) {
         for agent in self.shape.gateways..self.agents.len() {
             if self.flows.remove(&agent).is_some() {
                 let now = self.now;
@@ -720,37 +750,37 @@ impl World {
                 self.plan(wait, Do::Reconnect(agent));
             }
         }
-        self.epoch += 1;
-        let wait = if self.scripted { 250 } else { self.dice.range(50, 2_000) };
-        self.plan(wait, Do::Start);
+    }
+
+    fn all_records(&self) -> Vec<Record> {
+        let put = |(key, value): (&String, &Vec<u8>)| Record { key: key.clone(), value: Some(value.clone()) };
+        self.records.iter().map(put).collect()
     }
 
     fn start(&mut self) {
+        self.began_after = self.store.last_seq;
         self.mono_base = self.dice.range(1, 1 << 40);
-        let setup = self.setup();
-        let seed = self.dice.seed();
-        let now = self.clock();
-        let records: Vec<Record> = self
-            .records
-            .iter()
-            .map(|(key, value)| Record { key: key.clone(), value: Some(value.clone()) })
-            .collect();
+        let (setup, seed, now) = (self.setup(), self.dice.seed(), self.clock());
+        let records = self.all_records();
         let engine = if records.is_empty() {
-            Engine::new(setup, seed, now)
+            Ok(Engine::new(setup, seed, now))
         } else {
-            match Engine::restore(setup, seed, &records, now) {
-                Ok(engine) => engine,
-                Err(why) => {
-                    self.laws.broken.push(format!("the records do not restore: {why}"));
-                    return;
-                }
-            }
+            Engine::restore(setup, seed, &records, now)
+        };
+        let engine = match engine {
+            Ok(engine) => engine,
+            Err(why) => return self.laws.broken.push(format!("the records do not restore: {why}")),
         };
         let alive: BTreeSet<CallId> = engine.calls().all().map(|call| call.id).collect();
-        self.note(|| format!("=== the node starts with {} calls", alive.len()));
         self.store.load(&alive);
-        self.tally.carried += alive.len() as u64;
         self.laws.carry(&alive);
+        self.carry_on(engine);
+    }
+
+    fn carry_on(&mut self, engine: Engine) {
+        let alive: BTreeSet<CallId> = engine.calls().all().map(|call| call.id).collect();
+        self.note(|| format!("=== the engine starts with {} calls", alive.len()));
+        self.tally.carried += alive.len() as u64;
         self.carried = alive;
         self.engine = Some(engine);
         self.drain();
@@ -766,7 +796,7 @@ impl World {
     }
 
     fn setup(&self) -> Setup {
-        setup(&self.shape, (self.queues, self.trunks), self.epoch, self.store.last_seq)
+        setup(&self.shape, (self.queues, self.trunks), self.epoch, self.began_after)
     }
 
     pub fn log_in(&mut self, operator: usize) {

@@ -43,10 +43,11 @@ impl Port {
         }
     }
 
-    /// Gateways hang up on a stream that stops (GSM gateways after 10 s): nobody speaks, so silence is sent.
+    /// Gateways hang up on a stream that stops (GSM gateways after 10 s), and a browser could not tell a
+    /// hold from a broken call: nobody speaks, so silence is sent.
     fn keep_awake(&mut self, now_us: u64) {
         let idle = now_us.saturating_sub(self.sent_us) > COMFORT_AFTER_US;
-        if idle && matches!(self.way, Way::Plain { .. }) && self.may_send(now_us) {
+        if idle && self.may_send(now_us) {
             self.voice.comfort(true);
         }
         self.wake(now_us);

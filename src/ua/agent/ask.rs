@@ -16,6 +16,8 @@ use crate::terms::MonoMs;
 pub(super) enum Purpose {
     Register,
     Invite(CallNo),
+    /// A re-INVITE.
+    Change(CallNo),
     /// BYE or CANCEL: the call is over whatever the answer.
     Leave,
 }
@@ -112,6 +114,8 @@ impl Agent {
                 self.call_heard(call, &Word::Accepted(branch, response), now);
             }
             Purpose::Invite(call) => self.call_heard(call, &Word::Refused(response.code), now),
+            Purpose::Change(call) if response.code < 300 => self.change_heard(call, Ok((branch, response))),
+            Purpose::Change(call) => self.change_heard(call, Err(response.code)),
             Purpose::Leave => {}
         }
     }
@@ -187,7 +191,7 @@ impl Agent {
         request.headers.set(Name::CSeq, format!("{number} {method}"));
         match ask.purpose {
             Purpose::Register => self.registration.cseq = number,
-            Purpose::Invite(call) => self.renumber(call, number),
+            Purpose::Invite(call) | Purpose::Change(call) => self.renumber(call, number),
             Purpose::Leave => {}
         }
         let branch = format!("z9hG4bK{}", self.word());
@@ -221,6 +225,7 @@ impl Agent {
                     self.tell(AgentEvent::NotRegistered { code: 408 });
                 }
                 Purpose::Invite(call) => self.call_heard(call, &Word::Refused(408), now),
+                Purpose::Change(call) => self.change_heard(call, Err(408)),
                 Purpose::Leave => {}
             }
         }

@@ -163,25 +163,49 @@ impl Agent {
         call.target = contact.unwrap_or(std::mem::take(&mut call.target));
         let gone = matches!(call.stage, Stage::Calling { cancelled: true, .. });
         call.stage = Stage::Up;
-        let cseq = call.cseq;
-        let mut names = call.names();
-        names.cseq = cseq;
-        let (from, to, call_id, target) =
-            (names.from.to_owned(), names.to.to_owned(), names.call_id.to_owned(), call.target.clone());
-        let names = Names { from: &from, to: &to, call_id: &call_id, cseq };
-        // RFC 3261 section 13.2.2.4: the ACK of a 2xx is a request of its own, with the INVITE's number.
-        let mut ack = self.request(Method::Ack, &target, &names);
-        let fresh = format!("z9hG4bK{}", self.word());
-        ack.headers.push_front(Name::Via, self.via(&fresh));
-        let bytes = ack.to_bytes();
-        self.keep(format!("ack {branch}"), bytes.clone());
-        self.send(bytes);
+        self.acknowledge(no, branch);
         if gone {
             // Our CANCEL crossed the answer.
             self.leave(no, now);
             return self.tell(AgentEvent::Failed { call: no, code: 487 });
         }
         self.tell(AgentEvent::Answered { call: no, sdp: response.body.clone() });
+    }
+
+    /// RFC 3261 section 13.2.2.4: the ACK of a 2xx is a request of its own, with the INVITE's number.
+    fn acknowledge(&mut self, no: CallNo, branch: &str) {
+        let fresh = format!("z9hG4bK{}", self.word());
+        let via = self.via(&fresh);
+        let Some(call) = self.calls.iter().find(|call| call.no == no) else { return };
+        let mut ack = self.request(Method::Ack, &call.target, &call.names());
+        ack.headers.push_front(Name::Via, via);
+        let bytes = ack.to_bytes();
+        self.keep(format!("ack {branch}"), bytes.clone());
+        self.send(bytes);
+    }
+
+    /// A re-INVITE with our offer, in a call that is up.
+    pub fn offer(&mut self, no: CallNo, sdp: Bytes, now: MonoMs) {
+        let Some(call) = self.find(no).filter(|call| call.stage == Stage::Up) else { return };
+        call.cseq += 1;
+        let Some(call) = self.calls.iter().find(|call| call.no == no) else { return };
+        let mut invite = self.request(Method::Invite, &call.target, &call.names());
+        with_sdp(&mut invite, sdp);
+        self.ask(invite, Purpose::Change(no), now);
+    }
+
+    /// What became of it: the branch of the re-INVITE with the 2xx, or the refusal.
+    pub(super) fn change_heard(&mut self, no: CallNo, answer: Result<(String, Response), u16>) {
+        if self.find(no).is_none() {
+            return;
+        }
+        match answer {
+            Ok((branch, response)) => {
+                self.acknowledge(no, &branch);
+                self.tell(AgentEvent::ChangeAnswered { call: no, sdp: response.body });
+            }
+            Err(code) => self.tell(AgentEvent::ChangeRefused { call: no, code }),
+        }
     }
 
     /// Ends a call, whatever its state: CANCEL, a refusal, or BYE.

@@ -9,6 +9,7 @@ use rand_chacha::rand_core::SeedableRng as _;
 
 use super::leg::Leg;
 use super::{Answer, Order, PhoneConfig, Report, Role, Sound, Teller};
+use crate::sdp::Direction;
 use crate::sdp::negotiate::Codec;
 use crate::sip::message::Request;
 use crate::sip::uri::Uri;
@@ -101,6 +102,12 @@ impl Body {
             Order::Press(call, digits) => {
                 if let Some(leg) = self.legs.get_mut(&call) {
                     leg.press(&digits);
+                }
+            }
+            Order::Change(call, direction, new_ice) => {
+                let offer = self.legs.get_mut(&call).and_then(|leg| leg.change(direction, new_ice));
+                if let Some(offer) = offer {
+                    self.agent.offer(call, Bytes::from(offer), now);
                 }
             }
             Order::Answering(answer) => self.style.answer = answer,
@@ -196,6 +203,8 @@ impl Body {
             }
             AgentEvent::Confirmed { call } => self.tell(now, Report::Confirmed { call }),
             AgentEvent::Offered { call, sdp } => self.offered(call, &sdp, now),
+            AgentEvent::ChangeAnswered { call, sdp } => self.change_answered(call, &sdp, now),
+            AgentEvent::ChangeRefused { call, code } => self.tell(now, Report::ChangeRefused { call, code }),
             AgentEvent::Failed { call, code } => {
                 self.forget(call, now);
                 self.tell(now, Report::Failed { call, code });
@@ -261,7 +270,7 @@ impl Body {
     fn offered(&mut self, call: CallNo, sdp: &Bytes, now: MonoMs) {
         let Some(leg) = self.legs.get_mut(&call) else { return };
         let answer = if sdp.is_empty() {
-            leg.offer_again()
+            leg.change(Direction::SendRecv, false)
         } else {
             leg.take_offer(sdp, &self.style.codecs, now).ok()
         };
@@ -271,6 +280,14 @@ impl Body {
                 self.tell(now, Report::Changed { call });
             }
             None => self.agent.refuse_change(call, 488),
+        }
+    }
+
+    fn change_answered(&mut self, call: CallNo, sdp: &Bytes, now: MonoMs) {
+        let Some(leg) = self.legs.get_mut(&call) else { return };
+        match leg.take_answer(sdp, &self.style.codecs, now) {
+            Ok(()) => self.tell(now, Report::Changed { call }),
+            Err(why) => self.tell(now, Report::NoSound { call, why: why.to_string() }),
         }
     }
 

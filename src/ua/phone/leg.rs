@@ -39,6 +39,8 @@ pub(super) struct Leg {
     role: Role,
     way: Way,
     agreed: Option<Agreed>,
+    /// Our ICE credentials changed since the last agreement.
+    new_ice: bool,
     last: Option<Window>,
     /// When the next packet is due; `None`: it does not send yet.
     due: Option<MonoMs>,
@@ -62,6 +64,7 @@ impl Leg {
             role: role.clone(),
             way: Way::Closed,
             agreed: None,
+            new_ice: false,
             last: None,
             due: None,
             answer_at: None,
@@ -100,10 +103,14 @@ impl Leg {
         Ok(text)
     }
 
-    /// Our offer when the switch asks for one inside the call.
-    pub(super) fn offer_again(&mut self) -> Option<String> {
+    /// Our later offer: another direction, or new ICE credentials (RFC 8445 section 9).
+    pub(super) fn change(&mut self, direction: Direction, new_ice: bool) -> Option<String> {
         self.next_version();
-        self.agreed.as_ref().map(|agreed| negotiate::offer_again(&self.local, agreed, Direction::SendRecv))
+        if let (Local::WebRtc(ours), true) = (&mut self.local, new_ice) {
+            (ours.ufrag, ours.pwd) = credentials(&mut self.rng);
+            self.new_ice = true;
+        }
+        self.agreed.as_ref().map(|agreed| negotiate::offer_again(&self.local, agreed, direction))
     }
 
     /// The switch's answer to our offer.
@@ -128,11 +135,11 @@ impl Leg {
         match (&agreed.remote, &mut self.way, &self.local, &self.role) {
             (Remote::Plain { rtp, .. }, ..) => self.way = Way::Plain(*rtp),
             (Remote::WebRtc(theirs), Way::Secure(secure), Local::WebRtc(ours), _) => {
-                let new_ice = match self.agreed.as_ref().map(|agreed| &agreed.remote) {
+                let theirs_new = match self.agreed.as_ref().map(|agreed| &agreed.remote) {
                     Some(Remote::WebRtc(old)) => old.ufrag != theirs.ufrag,
                     Some(Remote::Plain { .. }) | None => false,
                 };
-                if new_ice {
+                if theirs_new || std::mem::take(&mut self.new_ice) {
                     secure.restart(&ours.ufrag, theirs, now);
                 }
             }
@@ -258,18 +265,27 @@ fn describe(role: &Role, at: SocketAddr, ssrc: u32, rng: &mut ChaCha20Rng) -> Lo
         Role::Gateway => {
             Local::Plain { address: at.ip(), port: at.port(), session_id, version: 1, mux: true }
         }
-        Role::Browser(party) => Local::WebRtc(Box::new(Ours {
-            at,
-            session_id,
-            version: 1,
-            ufrag: format!("{:08x}", rng.next_u32()),
-            pwd: Secret::new(format!("{:016x}{:016x}", rng.next_u64(), rng.next_u64())),
-            fingerprint: Fingerprint(party.fingerprint()),
-            setup: Setup::Active,
-            ice_lite: false,
-            mid: "0".to_owned(),
-            ssrc,
-            cname: format!("{:016x}", rng.next_u64()),
-        })),
+        Role::Browser(party) => {
+            let (ufrag, pwd) = credentials(rng);
+            Local::WebRtc(Box::new(Ours {
+                at,
+                session_id,
+                version: 1,
+                ufrag,
+                pwd,
+                fingerprint: Fingerprint(party.fingerprint()),
+                setup: Setup::Active,
+                ice_lite: false,
+                mid: "0".to_owned(),
+                ssrc,
+                cname: format!("{:016x}", rng.next_u64()),
+            }))
+        }
     }
+}
+
+/// A new user fragment and password: 32 and 128 random bits.
+fn credentials(rng: &mut ChaCha20Rng) -> (String, Secret<String>) {
+    let ufrag = format!("{:08x}", rng.next_u32());
+    (ufrag, Secret::new(format!("{:016x}{:016x}", rng.next_u64(), rng.next_u64())))
 }
