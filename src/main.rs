@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use anyhow::{Result, anyhow};
 use clap::{Parser, Subcommand};
-use tandem::command::{check, demo, node, run, try_number};
+use tandem::command::{check, demo, health, node, run, setup, status, try_number, user};
+use tandem::config::Config;
 use tandem::dialplan::LocalTime;
 use tandem::edge::clock;
 
@@ -38,6 +39,41 @@ enum Command {
     #[command(after_help = "Example: tandem check --config config/tandem.toml")]
     Check {
         /// Configuration; without it the built-in defaults are checked.
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
+    /// Makes the first admin, the domain and a certificate, by questions or flags.
+    #[command(after_help = "Example: tandem setup --admin vera --domain dispatch.example.net --name 192.0.2.5")]
+    Setup {
+        /// The configuration file to write.
+        #[arg(long, default_value = setup::CONFIG_FILE)]
+        config: PathBuf,
+        #[command(flatten)]
+        wishes: setup::SetupArgs,
+    },
+    /// Accounts: add, list, password, disable.
+    #[command(after_help = "Example: tandem user add anna --role operator --queue orders --password-stdin < file")]
+    User {
+        /// Configuration; without it the built-in defaults serve.
+        #[arg(long, global = true)]
+        config: Option<PathBuf>,
+        #[command(subcommand)]
+        what: user::UserCommand,
+    },
+    /// This node as a table: role, calls, trunks, queues.
+    #[command(after_help = "Example: tandem status --json")]
+    Status {
+        /// Configuration; without it the built-in defaults serve.
+        #[arg(long)]
+        config: Option<PathBuf>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Exit 0 when this node does its work, 1 when not: for check scripts.
+    #[command(after_help = "Example: tandem health")]
+    Health {
+        /// Configuration; without it the built-in defaults serve.
         #[arg(long)]
         config: Option<PathBuf>,
     },
@@ -77,6 +113,10 @@ fn act(command: Command) -> Result<()> {
         Command::Run { config } => in_runtime(run::run(config)),
         Command::Demo { check: false } => in_runtime(demo::run(say)),
         Command::Demo { check: true } => in_runtime(demo::check(say)),
+        Command::Setup { config, wishes } => show(in_runtime(setup::run(&config, wishes))?),
+        Command::User { config, what } => show(in_runtime(user::run(&load(config)?, what))?),
+        Command::Status { config, json } => show(in_runtime(status::run(&load(config)?, json))?),
+        Command::Health { config } => show(in_runtime(health::run(&load(config)?))?),
         Command::Check { config } => {
             let report = check::check(config.as_deref(), check::DIALPLANS.as_ref());
             let report = report.map_err(|mistakes| anyhow!("\n{}", node::lines(&mistakes)))?;
@@ -98,6 +138,15 @@ fn act(command: Command) -> Result<()> {
             lines.map_err(|words| anyhow!(words))?.iter().try_for_each(|line| say(line))
         }
     }
+}
+
+fn load(file: Option<PathBuf>) -> Result<Config> {
+    Config::load(file.as_deref()).map_err(|mistakes| anyhow!("\n{}", node::lines(&mistakes)))
+}
+
+/// Prints what a command said.
+fn show(text: String) -> Result<()> {
+    Ok(write!(std::io::stdout(), "{text}")?)
 }
 
 fn in_runtime<T>(work: impl Future<Output = Result<T>>) -> Result<T> {

@@ -3,7 +3,7 @@
 //! Invariant: whatever can be wrong is found before the first socket serves anybody; a node that
 //! started stops by itself and in order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,6 +26,7 @@ use crate::edge::metrics::Metrics;
 use crate::edge::orders::{CoreConfig, Courier, core_http};
 use crate::edge::sip::udp::Udp;
 use crate::edge::store::{Store, StoreConfig};
+use crate::edge::web::control::Control;
 use crate::edge::web::{self, Listening, Web};
 use crate::edge::{clock, limits};
 use crate::engine::{Engine, Input};
@@ -115,10 +116,10 @@ impl Node {
         let (writer, write) = store.writer();
         let zone = config.node.time_zone();
         let board = Board::new(assemble::roster(config), day_of(zone), clock::wall_ms());
-        let (handle, ends) = driver::connect(board, store.clone(), writer.health());
+        let (handle, ends) = driver::connect(board, ground.epoch, store.clone(), writer.health());
         let Ends { inbox, lookups } = ends;
         tasks.push(tokio::spawn(write));
-        tasks.push(tokio::spawn(give_media(heard, handle.clone())));
+        tasks.push(tokio::spawn(give_media(heard, handle.clone(), metrics.clone())));
         if let Some(udp) = &udp {
             tasks.push(tokio::spawn(Arc::clone(udp).run(handle.clone())));
         }
@@ -313,8 +314,18 @@ async fn lay_ground(config: &Config, store: &Store, udp: Option<&Udp>, plane: &M
     })
 }
 
-async fn give_media(mut heard: mpsc::Receiver<(usize, crate::media::command::Event)>, handle: Handle) {
-    while let Some((_, event)) = heard.recv().await {
+/// Carries what the workers say to the engine; their counts go to the metrics on the way.
+async fn give_media(
+    mut heard: mpsc::Receiver<(usize, crate::media::command::Event)>,
+    handle: Handle,
+    metrics: Metrics,
+) {
+    let mut known: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
+    while let Some((worker, event)) = heard.recv().await {
+        if let crate::media::command::Event::Counts(counts) = &event {
+            let before = known.insert(worker, (counts.received, counts.sent)).unwrap_or_default();
+            metrics.rtp(counts.received.saturating_sub(before.0), counts.sent.saturating_sub(before.1));
+        }
         if !handle.give(Input::Media(event)).await {
             return;
         }
@@ -431,12 +442,18 @@ fn serve_web(
     let web = Web::new(handle.clone(), metrics, settings);
     let core = matches!(config.orders.core, OrderCore::Embedded)
         .then(|| core_http::router(store.clone(), config.orders.token.clone()));
+    let control = Control::open(&config.node.data_dir)?;
     Ok(tokio::spawn(async move {
         if let Err(why) = web.follow_sessions().await {
             error!("live sessions could not be told to the engine: {why}");
         }
+        let beside = [
+            tokio::spawn(web.clone().keep_following_sessions()),
+            tokio::spawn(control.serve(web.clone())),
+        ];
         if let Err(why) = listening.serve(web::router(web, core), tls, stop).await {
             error!("the web server ended: {why}");
         }
+        beside.iter().for_each(JoinHandle::abort);
     }))
 }

@@ -6,7 +6,7 @@
 //! Invariant: the engine never waits. Every queue into it is bounded and every output is handed on
 //! without blocking; what a full queue refuses is counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +34,8 @@ pub use crate::edge::handle::{Ends, Handle, Inbox, Lookup, Shown, connect};
 
 /// Questions that may wait for their answers.
 pub const MAX_QUESTIONS: usize = 10_000;
+/// Batches of facts whose way into the store is timed; more than that are stored untimed.
+const MAX_UNSTORED: usize = 16_384;
 /// Inputs taken in one go before the timers are looked at again.
 const BATCH: usize = 256;
 /// Two panics within this time are more than one bad input.
@@ -65,6 +67,8 @@ pub struct Driver {
     stored: watch::Receiver<Stored>,
     questions: BTreeMap<RequestId, oneshot::Sender<Answer>>,
     next_request: u64,
+    /// Facts given to the store and not durable yet: the last number of a batch, and when.
+    unstored: VecDeque<(u64, u64)>,
     /// The newest record of every key: what the engine is made of again after a panic.
     records: BTreeMap<String, Vec<u8>>,
     last_panic_ms: Option<u64>,
@@ -90,6 +94,7 @@ impl Driver {
             outlets,
             questions: BTreeMap::new(),
             next_request: 1,
+            unstored: VecDeque::new(),
             records: BTreeMap::new(),
             last_panic_ms: None,
             seed,
@@ -115,6 +120,7 @@ impl Driver {
                 () = timer => self.step("timer", |engine| engine.handle_timeout(clock::now())),
                 Ok(()) = self.stored.changed() => {
                     let seq = self.stored.borrow_and_update().seq;
+                    self.count_store_wait(seq);
                     self.step("stored", |engine| engine.handle(Input::Stored { seq }, clock::now()));
                 }
                 _ = stop.changed() => break,
@@ -258,6 +264,19 @@ impl Driver {
                 file.write(fact);
             }
         }
+        if let Some(last) = facts.last()
+            && self.unstored.len() < MAX_UNSTORED
+        {
+            self.unstored.push_back((last.seq, clock::mono_us()));
+        }
         self.outlets.writer.append(facts);
+    }
+
+    /// How long the facts up to this number waited to be durable.
+    fn count_store_wait(&mut self, seq: u64) {
+        let now = clock::mono_us();
+        while let Some((_, since)) = self.unstored.pop_front_if(|(last, _)| *last <= seq) {
+            self.outlets.metrics.store_wait(Duration::from_micros(now.saturating_sub(since)));
+        }
     }
 }

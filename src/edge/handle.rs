@@ -15,7 +15,7 @@ use crate::fact::Fact;
 use crate::report::{Board, Event, EventLog, Since, Viewer, snapshot};
 use crate::sip;
 use crate::sip::digest::Ha1;
-use crate::terms::{CardId, FlowId, Number, WallMs};
+use crate::terms::{CardId, Epoch, FlowId, Number, WallMs};
 
 /// Inputs that may wait for the engine; more SIP than this is dropped and counted.
 pub const INBOX: usize = 16_384;
@@ -103,14 +103,14 @@ impl std::ops::Deref for Shown<'_> {
 }
 
 /// A handle, and the ends that belong to it.
-pub fn connect(board: Board, store: Store, health: watch::Receiver<Health>) -> (Handle, Ends) {
+pub fn connect(board: Board, epoch: Epoch, store: Store, health: watch::Receiver<Health>) -> (Handle, Ends) {
     let (inbox, letters) = mpsc::channel(INBOX);
     let (lookups, wanted) = mpsc::channel(LOOKUPS);
     let shared = Shared {
         inbox,
         flows: DashMap::new(),
         next_flow: AtomicU64::new(1),
-        live: RwLock::new((board, EventLog::new())),
+        live: RwLock::new((board, EventLog::of_epoch(epoch))),
         events: broadcast::channel(EVENT_BACKLOG).0,
         store,
         health,
@@ -267,7 +267,7 @@ pub(crate) mod testing {
             answering: impl Fn(&Asker, &Ask) -> Answer + Send + 'static,
         ) -> (Self, mpsc::Receiver<sip::Input>, Arc<Seen>) {
             let board = Board::new(Roster::default(), Arc::new(|at| at / 86_400_000), 0);
-            let (handle, mut ends) = connect(board, store, watch::channel(Health::default()).1);
+            let (handle, mut ends) = connect(board, Epoch(0), store, watch::channel(Health::default()).1);
             let (heard, hearing) = mpsc::channel(1_000);
             let seen = Arc::new(Seen::default());
             let watched = Arc::clone(&seen);

@@ -54,6 +54,8 @@ pub struct Engine {
     batch: Vec<Record>,
     out: VecDeque<Output>,
     draining: bool,
+    /// Whether the end of the draining was said.
+    drained: bool,
     runaway: u64,
     own_touched: bool,
 }
@@ -64,6 +66,8 @@ struct Own {
     last_seq: u64,
     trunks_up: Vec<TrunkName>,
     draining: bool,
+    #[serde(default)]
+    drained: bool,
 }
 
 /// Key of [`Own`].
@@ -129,6 +133,10 @@ impl Engine {
             engine.last_seq = engine.last_seq.max(own.last_seq);
             engine.trunks_up = own.trunks_up.into_iter().collect();
             engine.draining = own.draining;
+            engine.drained = own.drained;
+            if own.draining {
+                engine.tell_calls(call::Input::Drain, now);
+            }
         }
         engine.begin(now);
         Ok(engine)
@@ -154,6 +162,7 @@ impl Engine {
             batch: Vec::new(),
             out: VecDeque::new(),
             draining: false,
+            drained: false,
             runaway: 0,
             own_touched: true,
         }
@@ -198,6 +207,7 @@ impl Engine {
             Input::Reload(setup) => self.reload(*setup, now),
             Input::Drain => {
                 self.draining = true;
+                self.drained = false;
                 self.own_touched = true;
                 self.tell_calls(call::Input::Drain, now);
             }
@@ -292,21 +302,25 @@ impl Engine {
 
     /// Records first, then everything that relies on them.
     fn hand_over(&mut self, now: Now) {
+        let last_ended = self.draining && !self.drained && self.calls.is_empty();
+        if last_ended {
+            self.drained = true;
+            self.own_touched = true;
+        }
         let mut records = std::mem::take(&mut self.batch);
         records.extend(self.sip.records(now));
         records.extend(self.calls.records(now));
         records.extend(self.floor.records(now));
         if std::mem::take(&mut self.own_touched) {
             let trunks_up = self.trunks_up.iter().cloned().collect();
-            let own = Own { last_seq: self.last_seq, trunks_up, draining: self.draining };
+            let own = Own { last_seq: self.last_seq, trunks_up, draining: self.draining, drained: self.drained };
             records.push(Record::put(OWN_KEY, &own, now));
         }
         if !records.is_empty() {
             self.out.push_back(Output::Records(records));
         }
         self.out.extend(self.step.drain(..));
-        if self.draining && self.calls.is_empty() {
-            self.draining = false;
+        if last_ended {
             self.out.push_back(Output::Drained);
         }
     }

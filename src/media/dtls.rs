@@ -197,7 +197,7 @@ impl Association {
         match done {
             Ok((Ok(()), dtls)) => self.dtls = Some(dtls),
             Ok((Err(why), _)) => self.fail(why.to_string()),
-            Err(_) => self.fail("panic".into()),
+            Err(_) => self.fail("the DTLS implementation panicked".into()),
         }
         self.announce();
     }

@@ -60,10 +60,17 @@ pub struct IceLite {
 }
 
 impl IceLite {
-    /// A new leg, or a restored one: then its nominated address counts as validated.
+    /// A new leg.
     pub fn new(state: IceState) -> Self {
+        Self { state, validated: Vec::new(), last_check: None }
+    }
+
+    /// Goes on in another process: the nominated address is validated, and the browser's consent, which the
+    /// record proves, counts from `now` on, so that sound flows before its next check.
+    pub fn restore(state: IceState, now: MonoMs) -> Self {
+        let last_check = state.nominated.map(|_| now);
         let validated = state.nominated.into_iter().collect();
-        Self { state, validated, last_check: None }
+        Self { state, validated, last_check }
     }
 
     /// For the record.
@@ -150,8 +157,8 @@ impl IceLite {
         self.state.nominated.or_else(|| self.validated.first().copied())
     }
 
-    /// When the last authentic check came: the browser's consent (RFC 7675 section 5.1). A restored leg has
-    /// none yet.
+    /// When the last authentic check came, or the leg was restored: the browser's consent (RFC 7675 section
+    /// 5.1).
     pub fn last_check(&self) -> Option<MonoMs> {
         self.last_check
     }
@@ -316,8 +323,8 @@ mod tests {
         let mut first = lite();
         first.handle(&full().check([1; 12]), at(5000), 0);
         let record = serde_json::to_string(first.state()).unwrap();
-        let mut again = IceLite::new(serde_json::from_str(&record).unwrap());
-        assert_eq!(again.best(), Some(at(5000)));
+        let mut again = IceLite::restore(serde_json::from_str(&record).unwrap(), 3);
+        assert_eq!((again.best(), again.last_check()), (Some(at(5000)), Some(3)));
         assert!(again.is_validated(at(5000)));
         let reply = again.handle(&full().check([2; 12]), at(5000), 7);
         assert!(matches!(reply, Checked::Reply { nominated: false, .. }));

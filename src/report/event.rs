@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::fact::{CallResult, Fact, Flow, What};
 use crate::report::board::Board;
 use crate::report::shape::{At, TrunkState};
-use crate::terms::{CallId, CardId, OperatorName, QueueName, TrunkName, WallMs};
+use crate::terms::{CallId, Epoch, CardId, OperatorName, QueueName, TrunkName, WallMs};
 
 /// Events that a reader may ask for again.
 pub const MAX_EVENTS: usize = 10_000;
@@ -71,6 +71,9 @@ pub enum Since {
     Reset,
 }
 
+/// How far the first events of two epochs lie apart.
+const EVENTS_OF_AN_EPOCH: u64 = 1 << 32;
+
 /// The last events.
 #[derive(Debug, Default)]
 pub struct EventLog {
@@ -82,6 +85,12 @@ impl EventLog {
     /// Events are numbered from 1.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Events of an epoch are numbered from a place that no earlier epoch reached, so that a number of
+    /// an earlier one is answered with a reset. JSON numbers stay exact for two million epochs.
+    pub fn of_epoch(epoch: Epoch) -> Self {
+        Self { ring: VecDeque::new(), last: epoch.0.saturating_mul(EVENTS_OF_AN_EPOCH) }
     }
 
     /// The number of the newest event, 0 before the first.

@@ -229,7 +229,7 @@ impl Phone {
     }
 
     /// Calls a number; `shown` is the user of From (for a gateway the caller's number; else the phone itself),
-    /// `headers` are added to the INVITE. `None` when the phone has stopped.
+    /// `headers` are added to the INVITE. `None` when the phone has stopped or has no socket left.
     pub async fn call(&self, number: &str, shown: Option<&str>, headers: &[(&str, &str)]) -> Option<CallNo> {
         let (reply, answer) = oneshot::channel();
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();

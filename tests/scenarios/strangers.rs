@@ -91,12 +91,13 @@ async fn what_cannot_be_done_is_answered_as_the_rfc_says_and_nonsense_is_dropped
     assert_eq!(ask("INVITE", IS_SDP, g729).await, 488, "no common codec");
     assert_eq!(ask("INVITE", IS_SDP, "v=0\r\nnonsense".to_owned()).await, 488, "no SDP at all");
     // The twin: the same INVITE with a codec that we speak is a call.
-    assert_eq!(ask("INVITE", IS_SDP, pcma()).await, 200);
+    let (call, answer) = answered(&wire, "+380671112233").await;
+    assert_eq!(hang_up(&wire, &answer, &call, "+380671112233").await.status(), 200);
     wire.is_answered().await;
     assert!(tandem.is_running());
     let chief = tandem.log_in("chief").await;
     let results: Vec<_> = chief.history(2).await.iter().map(|call| call["result"].clone()).collect();
-    assert_eq!(results, [json!("failed"), json!("failed")]);
+    assert_eq!(results, [json!("abandoned"), json!("rejected")]);
 }
 
 #[tokio::test]

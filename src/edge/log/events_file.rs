@@ -29,7 +29,8 @@ pub struct EventsFile {
 }
 
 impl EventsFile {
-    /// Opens or begins the file and starts the thread.
+    /// Opens or begins the file and starts the thread. A disk that is full already is only said: calls
+    /// are taken without this file too.
     ///
     /// # Errors
     /// The folder cannot be made, the file cannot be opened, or no thread can be started.
@@ -43,7 +44,12 @@ impl EventsFile {
         }
         let lost = Arc::new(AtomicU64::new(0));
         let mut disk = Disk::new(path.to_owned(), rotate_at, Arc::clone(&lost));
-        disk.file()?;
+        if let Err(error) = disk.file() {
+            if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+                return Err(error);
+            }
+            disk.refused(&error);
+        }
         let (lines, waiting) = sync_channel(WAITING_MAX);
         let thread =
             std::thread::Builder::new().name("events.csv".to_owned()).spawn(move || run(disk, &waiting))?;
@@ -102,13 +108,17 @@ impl Disk {
             Ok(()) => {}
             Err(error) => {
                 self.lost.fetch_add(lines, Ordering::Relaxed);
-                // Opened anew with the next lines: the folder may have been moved or mounted again.
-                self.file = None;
-                if !self.failed {
-                    self.failed = true;
-                    tracing::warn!(path = %self.path.display(), %error, "events.csv cannot be written; calls go on");
-                }
+                self.refused(&error);
             }
+        }
+    }
+
+    fn refused(&mut self, error: &io::Error) {
+        // Opened anew with the next lines: the folder may have been moved or mounted again.
+        self.file = None;
+        if !self.failed {
+            self.failed = true;
+            tracing::warn!(path = %self.path.display(), %error, "events.csv cannot be written; calls go on");
         }
     }
 
@@ -199,6 +209,17 @@ mod tests {
         assert_eq!(names, ["events.csv", "events.csv.1", "events.csv.2", "events.csv.3", "events.csv.4"]);
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with(line::HEADER) && text.contains("7xxx"));
+    }
+
+    #[test]
+    fn a_disk_that_is_full_at_the_start_costs_lines_and_a_folder_in_the_way_is_an_error() {
+        let (file, thread) = EventsFile::open_with(Path::new("/dev/full"), ROTATE_AT_BYTES).unwrap();
+        file.write(&fact(1));
+        let lost = Arc::clone(&file.lost);
+        drop(file);
+        thread.join().unwrap();
+        assert_eq!(lost.load(Ordering::Relaxed), 1);
+        assert!(EventsFile::open(tempfile::tempdir().unwrap().path()).is_err());
     }
 
     #[test]
