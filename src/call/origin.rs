@@ -66,8 +66,8 @@ impl Calls {
         let unregistered = Reach { address, registered: false, browser: invited.path.flow().is_some() };
         self.room.reached.entry(invited.from.clone()).or_insert(unregistered).address = address;
         let mut beginning = match invited.from.clone() {
-            Party::Trunk(trunk) => self.from_trunk(&invited, trunk),
-            Party::Operator(operator) => self.from_operator(&invited, operator),
+            Party::Trunk(trunk) => self.trunk_calls(&invited, trunk),
+            Party::Operator(operator) => self.operator_calls(&invited, operator),
         };
         let unproved = beginning.trunk.as_ref().and_then(|trunk| self.room.setup.trunks.get(trunk));
         beginning.first.proved = !unproved.is_some_and(|trunk| trunk.unproved);
@@ -183,7 +183,7 @@ impl Calls {
         Ok(())
     }
 
-    fn from_trunk(&self, invited: &sip::Invited, name: TrunkName) -> Beginning {
+    fn trunk_calls(&self, invited: &sip::Invited, name: TrunkName) -> Beginning {
         let trunk = self.room.setup.trunks.get(&name);
         let identities = invited.identities.iter();
         let mut candidates = identities.filter(|_| !invited.private).collect::<Vec<_>>();
@@ -214,7 +214,7 @@ impl Calls {
         }
     }
 
-    fn from_operator(&self, invited: &sip::Invited, operator: OperatorName) -> Beginning {
+    fn operator_calls(&self, invited: &sip::Invited, operator: OperatorName) -> Beginning {
         let called = self.number(&invited.to_user);
         let number = Number::new(operator.as_str());
         Beginning {

@@ -68,7 +68,7 @@ impl PortRecord {
 
 /// Gives ports out and takes them back.
 #[derive(Debug)]
-pub struct Ports {
+pub(crate) struct Ports {
     free: VecDeque<u16>,
     resting: VecDeque<(MonoMs, u16)>,
     next: u64,
@@ -76,32 +76,32 @@ pub struct Ports {
 
 impl Ports {
     /// All of `rtp` are free; ids begin after `last`.
-    pub fn new(rtp: &[u16], last: u64) -> Self {
+    pub(crate) fn new(rtp: &[u16], last: u64) -> Self {
         Self { free: rtp.iter().copied().collect(), resting: VecDeque::new(), next: last }
     }
 
     /// The last id given out.
-    pub fn last_id(&self) -> u64 {
+    pub(crate) fn last_id(&self) -> u64 {
         self.next
     }
 
     /// Never gives out an id up to `last` again.
-    pub fn skip_ids(&mut self, last: u64) {
+    pub(crate) fn skip_ids(&mut self, last: u64) {
         self.next = self.next.max(last);
     }
 
     /// Takes `port` out of the free ones: a restored call holds it.
-    pub fn hold(&mut self, port: u16) {
+    pub(crate) fn hold(&mut self, port: u16) {
         self.free.retain(|&free| free != port);
     }
 
     /// How many RTP ports can be given out now or after their rest.
-    pub fn available(&self) -> usize {
+    pub(crate) fn available(&self) -> usize {
         self.free.len() + self.resting.len()
     }
 
     /// An RTP port pair, `None` when all are in use or resting.
-    pub fn rtp(
+    pub(crate) fn rtp(
         &mut self,
         (address, bind): (IpAddr, IpAddr),
         worker: usize,
@@ -116,13 +116,13 @@ impl Ports {
     }
 
     /// A place on the worker's browser port.
-    pub fn webrtc(&mut self, address: IpAddr, port: u16, worker: usize, rng: &mut ChaCha20Rng) -> PortRecord {
+    pub(crate) fn webrtc(&mut self, address: IpAddr, port: u16, worker: usize, rng: &mut ChaCha20Rng) -> PortRecord {
         let (ufrag, pwd) = credentials(rng);
         self.record(Local::WebRtc { address, port, ufrag, pwd }, worker, rng)
     }
 
     /// Takes a port back.
-    pub fn close(&mut self, record: &PortRecord, now: MonoMs) {
+    pub(crate) fn close(&mut self, record: &PortRecord, now: MonoMs) {
         if let Local::Rtp { port, .. } = record.local {
             self.resting.push_back((now.saturating_add(QUARANTINE_MS), port));
         }
@@ -148,7 +148,7 @@ fn credentials(rng: &mut ChaCha20Rng) -> (String, Secret<String>) {
 }
 
 /// `length` random characters.
-pub fn token(rng: &mut ChaCha20Rng, length: usize) -> String {
+pub(super) fn token(rng: &mut ChaCha20Rng, length: usize) -> String {
     (0..length)
         .map(|_| {
             let at = usize::try_from(rng.next_u32() % 62).unwrap_or(0);

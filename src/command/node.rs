@@ -30,6 +30,7 @@ use crate::edge::web::control::Control;
 use crate::edge::web::{self, Listening, Web};
 use crate::edge::{clock, limits};
 use crate::engine::{Engine, Input};
+use crate::media::command::{Counts, Event as MediaEvent};
 use crate::media::dtls::Identity;
 use crate::report::Board;
 use crate::terms::Secret;
@@ -197,7 +198,7 @@ struct Parts {
     udp: Option<Arc<Udp>>,
     listening: Listening,
     plane: MediaPlane,
-    heard: mpsc::Receiver<(usize, crate::media::command::Event)>,
+    heard: mpsc::Receiver<(usize, MediaEvent)>,
 }
 
 /// The mistakes of a configuration file, one a line.
@@ -267,7 +268,7 @@ fn start_media(
     config: &Config,
     data_dir: &Path,
     sounds: Sounds,
-    events: mpsc::Sender<(usize, crate::media::command::Event)>,
+    events: mpsc::Sender<(usize, MediaEvent)>,
 ) -> Result<MediaPlane> {
     let media = &config.media;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -316,15 +317,16 @@ async fn lay_ground(config: &Config, store: &Store, udp: Option<&Udp>, plane: &M
 
 /// Carries what the workers say to the engine; their counts go to the metrics on the way.
 async fn give_media(
-    mut heard: mpsc::Receiver<(usize, crate::media::command::Event)>,
+    mut heard: mpsc::Receiver<(usize, MediaEvent)>,
     handle: Handle,
     metrics: Metrics,
 ) {
-    let mut known: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
+    let mut known: BTreeMap<usize, Counts> = BTreeMap::new();
     while let Some((worker, event)) = heard.recv().await {
-        if let crate::media::command::Event::Counts(counts) = &event {
-            let before = known.insert(worker, (counts.received, counts.sent)).unwrap_or_default();
-            metrics.rtp(counts.received.saturating_sub(before.0), counts.sent.saturating_sub(before.1));
+        if let MediaEvent::Counts(counts) = &event {
+            let before = known.insert(worker, *counts).unwrap_or_default();
+            let grown = |of: fn(&Counts) -> u64| of(counts).saturating_sub(of(&before));
+            metrics.rtp(grown(|all| all.received), grown(|all| all.sent), grown(|all| all.lost));
         }
         if !handle.give(Input::Media(event)).await {
             return;

@@ -18,9 +18,9 @@ use crate::sip::digest::Ha1;
 use crate::terms::{CardId, Epoch, FlowId, Number, WallMs};
 
 /// Inputs that may wait for the engine; more SIP than this is dropped and counted.
-pub const INBOX: usize = 16_384;
+pub(super) const INBOX: usize = 16_384;
 /// Events that a slow reader may be behind before it must start anew.
-pub const EVENT_BACKLOG: usize = 4_096;
+pub(super) const EVENT_BACKLOG: usize = 4_096;
 /// Customers that may wait to be looked up.
 const LOOKUPS: usize = 1_024;
 
@@ -282,7 +282,7 @@ pub(crate) mod testing {
                             watched.asked.lock().unwrap().push((asker, ask));
                         }
                         Letter::Beat(reply) => {
-                            drop(reply.send(watched.failing.lock().unwrap().map_or(Ok(()), Err)))
+                            reply.send(watched.failing.lock().unwrap().map_or(Ok(()), Err)).unwrap()
                         }
                     }
                 }

@@ -141,10 +141,11 @@ impl Metrics {
     }
 
     /// The media workers' counts since they last said them.
-    pub fn rtp(&self, packets_in: u64, packets_out: u64) {
+    pub fn rtp(&self, packets_in: u64, packets_out: u64, lost: u64) {
         self.within(|| {
             counter!("tandem_rtp_packets_total", "direction" => "in").increment(packets_in);
             counter!("tandem_rtp_packets_total", "direction" => "out").increment(packets_out);
+            counter!("tandem_rtp_lost_total").increment(lost);
         });
     }
 

@@ -282,6 +282,8 @@ pub struct Counts {
     pub lost_events: u64,
     /// Plays of a sound that is not in the store.
     pub missing_sounds: u64,
+    /// RTP packets lost on the way to us, as gaps of the sequence say (RFC 3550 appendix A.3).
+    pub lost: u64,
 }
 
 /// What a media worker says.

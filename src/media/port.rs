@@ -223,7 +223,7 @@ impl Port {
 
     /// The port ends: the last figures of its quality, and a goodbye to a browser.
     pub fn close(&mut self, now_us: u64, out: &mut Outbox) {
-        self.tell_quality();
+        self.tell_quality(out);
         if let Way::Browser(shield) = &mut self.way {
             shield.close(now_us / 1_000);
         }

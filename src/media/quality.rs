@@ -122,12 +122,12 @@ impl Reception {
         })
     }
 
-    /// Loss and jitter since the last call; `None` when nothing was to be heard.
-    pub fn rate(&mut self) -> Option<(f32, f32)> {
+    /// Share lost, jitter, and packets lost since the last call; `None` when nothing was to be heard.
+    pub fn rate(&mut self) -> Option<(f32, f32, u32)> {
         self.ssrc?;
         let (expected, lost) = self.since(self.rated);
         self.rated = self.mark();
-        (expected > 0).then(|| (share(lost, expected), self.jitter_ms()))
+        (expected > 0).then(|| (share(lost, expected), self.jitter_ms(), lost))
     }
 }
 
@@ -185,7 +185,7 @@ mod tests {
         let block = reception.report().unwrap();
         assert_eq!((block.lost, block.fraction_lost), (20, 25));
         assert_eq!(block.highest_seq, 65_500 + 199);
-        let (loss, jitter) = reception.rate().unwrap();
+        let (loss, jitter, _) = reception.rate().unwrap();
         assert!((loss - 0.1).abs() < 1e-6 && jitter < 0.01);
         assert_eq!(reception.rate(), None, "nothing new");
     }

@@ -12,9 +12,12 @@
     reason = "tests"
 )]
 
+mod carrier;
+mod desk;
 mod flood;
 mod orders;
 mod start;
+mod stock;
 mod strangers;
 mod support;
 

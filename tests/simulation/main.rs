@@ -27,7 +27,7 @@ mod world;
 use std::panic::AssertUnwindSafe;
 
 use dice::Dice;
-use world::{Do, Shape, Tally, World};
+use world::{Do, Kill, Shape, Tally, World};
 
 /// Worlds in an ordinary run.
 const SEEDS: u64 = 1_000;
@@ -71,6 +71,11 @@ fn world_of(seed: u64) -> World {
             let keep_records = world.dice.chance(80);
             let lose = if world.dice.chance(50) { 0 } else { world.dice.range(1, 4) as usize };
             world.plan(at, Do::Crash { keep_records, lose });
+        }
+        if world.dice.chance(50) {
+            let at_output = world.dice.range(30, 900) as usize;
+            let lose = world.dice.range(0, 3) as usize;
+            world.kill = Some(Kill { at_output, lose });
         }
     }
     trouble(&mut world);

@@ -224,10 +224,9 @@ async fn expect(reports: &mut Reports, what: &str, wanted: impl FnMut(&Report) -
 
 async fn invited(reports: &mut Reports) -> Result<CallNo> {
     let came = |report: &Report| matches!(report, Report::Invited { .. });
-    match expect(reports, "the call comes to the operator's browser", came).await? {
-        Report::Invited { call, .. } => Ok(call),
-        other => bail!("{other:?} instead of a call"),
-    }
+    let report = expect(reports, "the call comes to the operator's browser", came).await?;
+    let Report::Invited { call, .. } = report else { bail!("{report:?} instead of a call") };
+    Ok(call)
 }
 
 async fn ended(reports: &mut Reports, call: CallNo) -> Result<()> {

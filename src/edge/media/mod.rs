@@ -233,6 +233,7 @@ impl MediaPlane {
             sum.lost_commands += one.lost_commands + desk.lost.load(Ordering::Relaxed);
             sum.lost_events += one.lost_events;
             sum.missing_sounds += one.missing_sounds;
+            sum.lost += one.lost;
         }
         sum
     }

@@ -39,7 +39,7 @@ impl Port {
         }
         if self.quality_us <= now_us {
             self.quality_us = now_us + QUALITY_US;
-            self.tell_quality();
+            self.tell_quality(out);
         }
     }
 
@@ -62,8 +62,9 @@ impl Port {
         }));
     }
 
-    pub(super) fn tell_quality(&mut self) {
-        if let Some((loss_in, jitter_ms)) = self.reception.rate() {
+    pub(super) fn tell_quality(&mut self, out: &mut Outbox) {
+        if let Some((loss_in, jitter_ms, lost)) = self.reception.rate() {
+            out.counts.lost += u64::from(lost);
             let quality: Quality = judged(loss_in, self.loss_out, jitter_ms, self.rtt_ms);
             self.events.push_back(Event::Quality { port: self.id, quality });
         }

@@ -5,17 +5,22 @@ use std::path::Path;
 
 const RATE: u32 = 8_000;
 
-/// Writes a mono WAV of one pure tone (or silence at 0 Hz).
+/// Writes a mono WAV of one pure tone at 8 kHz.
 pub fn write_tone(path: &Path, hz: f64, ms: u32) {
+    write_tone_at(path, RATE, hz, ms);
+}
+
+/// The same at another rate.
+pub fn write_tone_at(path: &Path, rate: u32, hz: f64, ms: u32) {
     let spec = hound::WavSpec {
         channels: 1,
-        sample_rate: RATE,
+        sample_rate: rate,
         bits_per_sample: 16,
         sample_format: hound::SampleFormat::Int,
     };
     let mut wav = hound::WavWriter::create(path, spec).unwrap();
-    for sample in 0..RATE / 1_000 * ms {
-        let level = 16_000.0 * (TAU * hz * f64::from(sample) / f64::from(RATE)).sin();
+    for sample in 0..rate / 1_000 * ms {
+        let level = 16_000.0 * (TAU * hz * f64::from(sample) / f64::from(rate)).sin();
         #[expect(clippy::cast_possible_truncation, reason = "16,000 at most")]
         wav.write_sample(level as i16).unwrap();
     }
@@ -30,13 +35,21 @@ pub fn read(path: &Path) -> Vec<f64> {
     body.chunks_exact(2).map(|pair| f64::from(i16::from_le_bytes([pair[0], pair[1]])) / 32_768.0).collect()
 }
 
-/// The share of windows of 100 ms in which this tone is more than 70 % of the energy.
-pub fn share_of(samples: &[f64], hz: f64) -> f64 {
-    let windows: Vec<&[f64]> = samples.chunks_exact(800).collect();
-    let has = windows.iter().filter(|window| is_tone(window, hz)).count();
-    #[expect(clippy::cast_precision_loss, reason = "a few thousand windows")]
-    let share = has as f64 / windows.len().max(1) as f64;
-    share
+/// What a recording holds, in order: each tone (or 0 for silence) that lasts three windows of 100 ms or
+/// longer, once as long as it lasts.
+pub fn story(samples: &[f64], tones: &[u32]) -> Vec<u32> {
+    let mut story: Vec<u32> = Vec::new();
+    let (mut last, mut lasts) = (None, 0);
+    for window in samples.chunks_exact(800) {
+        let tone = tones.iter().copied().find(|hz| is_tone(window, f64::from(*hz)));
+        let tone = tone.or_else(|| is_silent(window).then_some(0));
+        lasts = if tone == last { lasts + 1 } else { 1 };
+        last = tone;
+        if let Some(tone) = tone.filter(|tone| lasts >= 3 && story.last() != Some(tone)) {
+            story.push(tone);
+        }
+    }
+    story
 }
 
 /// Whether this tone is more than 70 % of the energy of the window, and the window not silent.
