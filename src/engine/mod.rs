@@ -313,7 +313,8 @@ impl Engine {
         records.extend(self.floor.records(now));
         if std::mem::take(&mut self.own_touched) {
             let trunks_up = self.trunks_up.iter().cloned().collect();
-            let own = Own { last_seq: self.last_seq, trunks_up, draining: self.draining, drained: self.drained };
+            let own =
+                Own { last_seq: self.last_seq, trunks_up, draining: self.draining, drained: self.drained };
             records.push(Record::put(OWN_KEY, &own, now));
         }
         if !records.is_empty() {

@@ -6,7 +6,7 @@ use crate::support::browser::{Browser, can_browse};
 use crate::support::peers::{need, stage};
 use crate::support::ports::Block;
 use crate::support::sipp::Sipp;
-use crate::support::sound::write_tone;
+use crate::support::sound::write_alaw;
 use crate::support::tandem::{House, Tandem};
 
 const RINGING_HZ: u32 = 425;
@@ -26,8 +26,8 @@ async fn the_operator_hears_the_carrier_before_the_answer_and_busy_in_words_and_
     tandem.users("supervisor", &["chief"]).await;
     tandem.users("operator", &["anna"]).await;
     tandem.up().await;
-    write_tone(&tandem.path("early.wav"), f64::from(RINGING_HZ), 20_000);
-    write_tone(&tandem.path("voice.wav"), f64::from(FAR_END_HZ), 20_000);
+    write_alaw(&tandem.path("early.alaw"), f64::from(RINGING_HZ), 20_000);
+    write_alaw(&tandem.path("voice.alaw"), f64::from(FAR_END_HZ), 20_000);
     let chief = tandem.log_in("chief").await;
     let events = chief.events().await;
     let mut anna = Browser::start(&tandem).await;

@@ -20,7 +20,7 @@ async fn a_call_of_130_seconds_with_stock_jssip_is_still_heard_both_ways() {
     if !(can_browse() && need(&["baresip"])) {
         return;
     }
-    let house = House::new().trunk("name = \"gsm-1\"\nkind = \"gateway\"\npassword = \"gsm-secret\"\nchannels = 4\n");
+    let house = House::new().trunk("name = \"gsm-1\"\nkind = \"gateway\"\npassword = \"gsm-secret\"\ndigest = [\"MD5\"]\nchannels = 4\n");
     let mut tandem = Tandem::prepare(house, 60);
     tandem.users("supervisor", &["chief"]).await;
     tandem.users("operator", &["anna"]).await;

@@ -66,10 +66,8 @@ impl Laws {
             if self.ended.contains(&call) && !of_card {
                 self.wrong(format!("{:?} after call {call} ended", fact.what));
             }
-            if let What::Arrived { .. } = fact.what {
-                if !self.arrived.insert(call) {
-                    self.wrong(format!("call {call} arrived twice"));
-                }
+            if matches!(fact.what, What::Arrived { .. }) && !self.arrived.insert(call) {
+                self.wrong(format!("call {call} arrived twice"));
             }
             if let What::Ended { .. } = fact.what {
                 self.ended.insert(call);

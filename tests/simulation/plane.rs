@@ -68,10 +68,10 @@ impl Plane {
         if self.ports.contains_key(&id) || self.closed.contains(&id) {
             self.wrong.push(format!("port {id} is opened twice"));
         }
-        if let Open::Rtp { local } = open {
-            if let Some(owner) = self.udp.insert(local.port(), id) {
-                self.wrong.push(format!("port {id} takes UDP {} of port {owner}", local.port()));
-            }
+        if let Open::Rtp { local } = open
+            && let Some(owner) = self.udp.insert(local.port(), id)
+        {
+            self.wrong.push(format!("port {id} takes UDP {} of port {owner}", local.port()));
         }
         let browser = matches!(open, Open::WebRtc { .. });
         let port = Port {

@@ -423,7 +423,7 @@ impl World {
             }
             first = false;
             match output {
-                Output::Sip { path, bytes } => self.to_peer(path, bytes),
+                Output::Sip { path, bytes } => self.carry_out(path, bytes),
                 Output::Media { command, .. } => {
                     let (faults, now) = (self.shape.faults, self.now);
                     self.note(|| format!("  media {command:?}"));
@@ -492,7 +492,7 @@ impl World {
 
     // ---- the network ----
 
-    fn to_peer(&mut self, path: Path, bytes: Bytes) {
+    fn carry_out(&mut self, path: Path, bytes: Bytes) {
         self.note(|| format!("  ← {} to {}", first_line(&bytes), path.remote()));
         match path {
             Path::Udp { remote, .. } => {

@@ -8,7 +8,7 @@ use super::super::header::is_token;
 use super::{Header, Headers, Name, Request, Response};
 
 impl Request {
-    /// Writes it; see [`Message::to_bytes`].
+    /// Writes it; see [`Message::to_bytes`](super::Message::to_bytes).
     pub fn to_bytes(&self) -> Bytes {
         let mut out = Vec::with_capacity(room(&self.headers, &self.body).saturating_add(self.uri.len()));
         write_token(&mut out, self.method.as_str().as_bytes());
@@ -22,7 +22,7 @@ impl Request {
 }
 
 impl Response {
-    /// Writes it; see [`Message::to_bytes`].
+    /// Writes it; see [`Message::to_bytes`](super::Message::to_bytes).
     pub fn to_bytes(&self) -> Bytes {
         let mut out = Vec::with_capacity(room(&self.headers, &self.body).saturating_add(self.reason.len()));
         out.extend_from_slice(b"SIP/2.0 ");

@@ -27,6 +27,22 @@ pub fn write_tone_at(path: &Path, rate: u32, hz: f64, ms: u32) {
     wav.finalize().unwrap();
 }
 
+/// Writes one pure tone as A-law without any header: what SIPp sends as it is.
+pub fn write_alaw(path: &Path, hz: f64, ms: u32) {
+    let sample = |n: u32| alaw(0.5 * (TAU * hz * f64::from(n) / f64::from(RATE)).sin());
+    std::fs::write(path, (0..RATE / 1_000 * ms).map(sample).collect::<Vec<u8>>()).unwrap();
+}
+
+/// One sample by the formula of G.711, −1…1.
+fn alaw(sample: f64) -> u8 {
+    const A: f64 = 87.6;
+    let size = sample.abs();
+    let bent = if size < 1.0 / A { A * size } else { 1.0 + (A * size).ln() } / (1.0 + A.ln());
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 127")]
+    let code = (bent * 127.0).round() as u8;
+    (code | if sample < 0.0 { 0 } else { 0x80 }) ^ 0x55
+}
+
 /// The samples of a recording, also of one whose header was never finished, −1…1.
 pub fn read(path: &Path) -> Vec<f64> {
     let bytes = std::fs::read(path).unwrap_or_default();
