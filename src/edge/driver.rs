@@ -24,11 +24,11 @@ use crate::edge::sip::count;
 use crate::edge::sip::udp::Udp;
 use crate::edge::store::{Stored, Writer};
 use crate::edge::story;
-use crate::engine::{Answer, Engine, Input, Output, Setup};
+use crate::engine::{Answer, Ask, Asker, Engine, Input, Output, Setup};
 use crate::fact::Fact;
 use crate::record::Record;
 use crate::sip;
-use crate::terms::RequestId;
+use crate::terms::{Now, OperatorName, RequestId};
 
 pub use crate::edge::handle::{Ends, Handle, Inbox, Lookup, Shown, connect};
 
@@ -72,6 +72,8 @@ pub struct Driver {
     /// The newest record of every key: what the engine is made of again after a panic.
     records: BTreeMap<String, Vec<u8>>,
     last_panic_ms: Option<u64>,
+    /// Live sessions as the engine was told of them: their phones' keys are not in records.
+    sessions: BTreeMap<(OperatorName, String), (Asker, Ask)>,
     seed: fn() -> [u8; 32],
 }
 
@@ -97,6 +99,7 @@ impl Driver {
             unstored: VecDeque::new(),
             records: BTreeMap::new(),
             last_panic_ms: None,
+            sessions: BTreeMap::new(),
             seed,
         }
     }
@@ -144,8 +147,8 @@ impl Driver {
             Letter::Ask { asker, ask, reply } => {
                 // An asker whose sender is dropped reads it as 503.
                 if self.questions.len() < MAX_QUESTIONS {
-                    let request = RequestId(self.next_request);
-                    self.next_request = self.next_request.saturating_add(1);
+                    self.remember(&asker, &ask);
+                    let request = self.fresh_request();
                     self.questions.insert(request, reply);
                     let input = Input::Desk { request, asker, ask };
                     self.step("a question", |engine| engine.handle(input, clock::now()));
@@ -157,6 +160,21 @@ impl Driver {
                     tracing::debug!("nobody waits for the beat any more");
                 }
             }
+        }
+    }
+
+    fn fresh_request(&mut self) -> RequestId {
+        let request = RequestId(self.next_request);
+        self.next_request = self.next_request.saturating_add(1);
+        request
+    }
+
+    fn remember(&mut self, asker: &Asker, ask: &Ask) {
+        if let Ask::LoggedIn { session, .. } = ask {
+            let key = (asker.name.clone(), session.clone());
+            self.sessions.insert(key, (asker.clone(), ask.clone()));
+        } else if let Ask::LoggedOut { session } = ask {
+            self.sessions.remove(&(asker.name.clone(), session.clone()));
         }
     }
 
@@ -189,6 +207,19 @@ impl Driver {
                 error!("the records do not restore ({why}): all calls of this node are lost");
                 self.engine = Engine::new(self.setup.clone(), (self.seed)(), now);
             }
+        }
+        self.greet_again(now);
+    }
+
+    /// What an engine made again cannot know: phones' keys, which sockets they sit on, and questions.
+    fn greet_again(&mut self, now: Now) {
+        // Desks ask again, with the same idempotency key where it matters.
+        self.questions.clear();
+        // A closed socket makes a phone come back and register, which says where it is.
+        self.shared.flows.clear();
+        for (asker, ask) in self.sessions.values().cloned().collect::<Vec<_>>() {
+            let request = self.fresh_request();
+            self.engine.handle(Input::Desk { request, asker, ask }, now);
         }
     }
 
@@ -245,9 +276,13 @@ impl Driver {
             sip::Path::Ws { flow, secure, .. } => {
                 let transport = if secure { "wss" } else { "ws" };
                 count(metrics, transport, "out", &bytes);
-                let sent = self.shared.flows.get(&flow).is_some_and(|sender| sender.try_send(bytes).is_ok());
-                if !sent {
+                let sent = self.shared.flows.get(&flow).map(|sender| sender.try_send(bytes).is_ok());
+                if sent != Some(true) {
                     metrics.sip_dropped("flow_gone");
+                }
+                if sent == Some(false) {
+                    // A browser that does not read loses its socket: it comes back and registers.
+                    self.shared.flows.remove(&flow);
                 }
             }
         }

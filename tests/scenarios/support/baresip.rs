@@ -31,7 +31,8 @@ impl Baresip {
         let folder = tandem.path("baresip");
         std::fs::create_dir_all(folder.join("rec")).unwrap();
         super::sound::write_tone(&folder.join("voice.wav"), f64::from(CALLER_HZ), 60_000);
-        let (sip, control, rtp) = (tandem.ports.at(30), tandem.ports.at(31), tandem.ports.at(40));
+        // The port after that of SIP is taken too (by its TLS).
+        let (sip, control, rtp) = (tandem.ports.at(30), tandem.ports.at(33), tandem.ports.at(40));
         let place = folder.display();
         let config = format!(
             "poll_method epoll\nsip_listen 127.0.0.1:{sip}\nsip_trans_def udp\ncall_local_timeout 120\ncall_max_calls 4\n\
