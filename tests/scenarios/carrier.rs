@@ -23,8 +23,8 @@ async fn the_operator_hears_the_carrier_before_the_answer_and_busy_in_words_and_
         "name = \"carrier\"\nkind = \"peer\"\nserver = \"127.0.0.1:{at}\"\naccept_from = [\"127.0.0.1/32\"]\nchannels = 4\n"
     );
     let mut tandem = Tandem::prepare(House::new().trunk(&carrier), 60);
-    tandem.users("supervisor", &["chief"]).await;
-    tandem.users("operator", &["anna"]).await;
+    tandem.users("supervisor", &["chief"]);
+    tandem.users("operator", &["anna"]);
     tandem.up().await;
     write_alaw(&tandem.path("early.alaw"), f64::from(RINGING_HZ), 20_000);
     write_alaw(&tandem.path("voice.alaw"), f64::from(FAR_END_HZ), 20_000);

@@ -4,11 +4,14 @@ use serde_json::json;
 
 use crate::support::peers::{need, stage};
 use crate::support::phone::{Manner, Phone, Stand};
+use crate::support::sip::Wire;
 use crate::support::sipp::Sipp;
-use crate::support::tandem::{House, Tandem};
+use crate::support::tandem::{House, PASSWORD, Tandem};
 
 fn gateway(name: &str) -> String {
-    format!("name = \"{name}\"\nkind = \"gateway\"\npassword = \"secret-{name}\"\ndigest = [\"MD5\"]\nchannels = 40\n")
+    format!(
+        "name = \"{name}\"\nkind = \"gateway\"\npassword = \"secret-{name}\"\ndigest = [\"MD5\"]\nchannels = 40\n"
+    )
 }
 
 const STRAIGHT_TO_THE_QUEUE: &str = "
@@ -20,14 +23,16 @@ const STRAIGHT_TO_THE_QUEUE: &str = "
 
 async fn register(tandem: &Tandem, name: &str, port: u16) {
     let password = format!("secret-{name}");
-    Sipp::start(tandem, "register", port, &["-m", "1", "-s", name, "-au", name, "-ap", &password]).succeeds(30).await;
+    Sipp::start(tandem, "register", port, &["-m", "1", "-s", name, "-au", name, "-ap", &password])
+        .succeeds(30)
+        .await;
 }
 
 /// A house with this many operators whose phones answer.
 async fn staffed(house: House, rtp: u16, operators: &[&str], manner: Manner) -> (Tandem, Vec<Phone>) {
     let mut tandem = Tandem::prepare(house, rtp);
-    tandem.users("supervisor", &["chief"]).await;
-    tandem.users("operator", operators).await;
+    tandem.users("supervisor", &["chief"]);
+    tandem.users("operator", operators);
     tandem.up().await;
     let mut phones = Vec::new();
     for name in operators {
@@ -88,8 +93,10 @@ async fn calls_over_a_line_that_loses_messages_are_each_answered_once() {
         return;
     }
     let _place = stage().await;
-    let house = House::new().trunk(&gateway("gsm-1")).queue("wrap_up", "\"0s\"").dialplan(STRAIGHT_TO_THE_QUEUE);
-    let (tandem, _phones) = staffed(house, 300, &["anna", "boris", "vira"], Manner::AnswerAndEnd("+38068")).await;
+    let house =
+        House::new().trunk(&gateway("gsm-1")).queue("wrap_up", "\"0s\"").dialplan(STRAIGHT_TO_THE_QUEUE);
+    let (tandem, _phones) =
+        staffed(house, 300, &["anna", "boris", "vira"], Manner::AnswerAndEnd("+38068")).await;
     let port = tandem.ports.at(0);
     register(&tandem, "gsm-1", port).await;
     let words = ["-m", "40", "-r", "8", "-l", "10", "-s", "gsm-1", "-key", "prefix", "68", "-lost", "12"];
@@ -103,6 +110,38 @@ async fn calls_over_a_line_that_loses_messages_are_each_answered_once() {
     ids.dedup();
     assert_eq!(ids.len(), 40);
     assert!(page.iter().all(|call| call["result"] == "answered"), "{page:#?}");
+}
+
+#[tokio::test]
+async fn an_operator_with_an_ordinary_sip_phone_takes_calls() {
+    if !need(&["sipp"]) {
+        return;
+    }
+    let _place = stage().await;
+    let house =
+        House::new().trunk(&gateway("gsm-1")).queue("wrap_up", "\"0s\"").dialplan(STRAIGHT_TO_THE_QUEUE);
+    let mut tandem = Tandem::prepare(house, 100);
+    tandem.users("supervisor", &["chief"]);
+    tandem.sip_phones(&["petro"]);
+    tandem.up().await;
+    let (gateway_at, phone_at) = (tandem.ports.at(0), tandem.ports.at(5));
+    register(&tandem, "gsm-1", gateway_at).await;
+    // SIPp would answer the first challenge only, which is SHA-256, and cannot: it takes calls after this.
+    let wire = Wire::from_port(phone_at, tandem.sip).await;
+    assert_eq!(wire.register("petro", "wrong").await.status(), 403);
+    assert_eq!(wire.register("petro", PASSWORD).await.status(), 200);
+    drop(wire);
+    let phone = Sipp::wait_for_calls(&tandem, "phone_answers", phone_at, &["-m", "6"]);
+    let chief = tandem.log_in("chief").await;
+    chief.put("/operators/petro/state", json!({"state": "available"})).await;
+    let words = ["-m", "6", "-l", "1", "-s", "gsm-1", "-key", "prefix", "67", "-d", "1500"];
+    Sipp::start(&tandem, "gateway_call", gateway_at, &words).succeeds(60).await;
+    phone.succeeds(30).await;
+    let calls = chief.history(6).await;
+    assert!(
+        calls.iter().all(|call| call["result"] == "answered" && call["operator"] == "petro"),
+        "{calls:#?}"
+    );
 }
 
 #[tokio::test]

@@ -12,10 +12,8 @@ use crate::support::tandem::{House, Tandem};
 use crate::support::wait::{never, until};
 
 const LINE: &str = "sip:+380441234567@tandem.local";
-const GATEWAY: &str =
-    "name = \"gsm-1\"\nkind = \"gateway\"\npassword = \"right\"\ndigest = [\"MD5\"]\nchannels = 8\nnumbers = [\"+380441234567\"]\n";
-const SDP: &str =
-    "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 8\r\na=rtpmap:8 PCMA/8000\r\n";
+const GATEWAY: &str = "name = \"gsm-1\"\nkind = \"gateway\"\npassword = \"right\"\ndigest = [\"MD5\"]\nchannels = 8\nnumbers = [\"+380441234567\"]\n";
+const SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 8\r\na=rtpmap:8 PCMA/8000\r\n";
 
 /// A gateway that can place a call, one operator who answers it, and somebody who may look at everything.
 struct Scene {
@@ -29,8 +27,8 @@ struct Scene {
 impl Scene {
     async fn with(house: House) -> Self {
         let mut tandem = Tandem::prepare(house.trunk(GATEWAY).queue("wrap_up", "\"0s\""), 60);
-        tandem.users("supervisor", &["chief"]).await;
-        tandem.users("operator", &["anna"]).await;
+        tandem.users("supervisor", &["chief"]);
+        tandem.users("operator", &["anna"]);
         tandem.up().await;
         Self::of(tandem).await
     }
@@ -86,7 +84,10 @@ impl Scene {
 }
 
 fn at(core: &Core) -> House {
-    House::new().set("orders.core", &core.base()).set("orders.token", &format!("\"{TOKEN}\"")).set("orders.timeout", "\"1s\"")
+    House::new()
+        .set("orders.core", &core.base())
+        .set("orders.token", &format!("\"{TOKEN}\""))
+        .set("orders.timeout", "\"1s\"")
 }
 
 #[tokio::test]
@@ -97,7 +98,8 @@ async fn a_card_becomes_one_order_however_often_it_is_submitted() {
     let scene = Scene::with(at(&core)).await;
     let (call, card) = scene.call("+380671110001").await;
     // A double click, and a third one later.
-    let (first, second) = tokio::join!(scene.submit(&card, "Khreshchatyk 1"), scene.submit(&card, "Khreshchatyk 1"));
+    let (first, second) =
+        tokio::join!(scene.submit(&card, "Khreshchatyk 1"), scene.submit(&card, "Khreshchatyk 1"));
     for (status, body) in [&first, &second] {
         assert_eq!((*status, &body["state"]), (200, &json!("accepted")), "{body}");
     }
@@ -117,7 +119,8 @@ async fn a_card_becomes_one_order_however_often_it_is_submitted() {
     assert_eq!(scene.chief.history(1).await[0]["order"], order["id"]);
     // The twin: a card that nobody submits is no order.
     let (call, _) = scene.call("+380671110002").await;
-    until("the core heard of the second call", || async { (core.events_of(&call).len() == 3).then_some(()) }).await;
+    until("the core heard of the second call", || async { (core.events_of(&call).len() == 3).then_some(()) })
+        .await;
     scene.chief.outbox_empty().await;
     assert_eq!(core.orders().len(), 1);
 }
@@ -136,7 +139,11 @@ async fn a_core_that_dies_and_comes_back_while_cards_are_submitted_gets_each_ord
             core.down();
         }
         let (status, body) = scene.submit(&card, &format!("Street {number}")).await;
-        assert_eq!((status, &body["state"]), (200, &json!("accepted")), "the card leaves the desk all the same: {body}");
+        assert_eq!(
+            (status, &body["state"]),
+            (200, &json!("accepted")),
+            "the card leaves the desk all the same: {body}"
+        );
         if number % 3 == 2 {
             core.up().await;
         }
@@ -146,7 +153,8 @@ async fn a_core_that_dies_and_comes_back_while_cards_are_submitted_gets_each_ord
     assert!(scene.chief.get("/outbox").await["depth"].as_u64().unwrap() > 0);
     core.up().await;
     scene.chief.outbox_empty().await;
-    let mut keys: Vec<String> = core.orders().iter().map(|order| order["key"].as_str().unwrap().to_owned()).collect();
+    let mut keys: Vec<String> =
+        core.orders().iter().map(|order| order["key"].as_str().unwrap().to_owned()).collect();
     keys.sort();
     cards.sort();
     assert_eq!(keys, cards);
@@ -179,17 +187,22 @@ async fn a_tandem_killed_between_submit_and_delivery_delivers_after_its_restart_
     assert_eq!(scene.submit(&card, "Obolon 7").await.0, 200);
     scene.tandem.kill();
     core.up().await;
-    never(Duration::from_millis(300), "nobody is there who could deliver", || async { core.book().pop() }).await;
+    never(Duration::from_millis(300), "nobody is there who could deliver", || async { core.book().pop() })
+        .await;
     scene.tandem.up().await;
     let scene = Scene::of(scene.tandem).await;
     scene.chief.outbox_empty().await;
     let orders = core.orders();
     assert_eq!(orders.len(), 1, "{orders:#?}");
-    assert_eq!((&orders[0]["key"], &orders[0]["body"]["fields"]["pickup"]), (&json!(card), &json!("Obolon 7")));
+    assert_eq!(
+        (&orders[0]["key"], &orders[0]["body"]["fields"]["pickup"]),
+        (&json!(card), &json!("Obolon 7"))
+    );
     assert_eq!(core.events_of(&call), ["arrived", "answered", "ended"]);
     // The call that died with the process says so, and has ended for the core too.
     let history = scene.chief.history(2).await;
-    let lost = history.iter().find(|entry| entry["result"] == "lost").unwrap_or_else(|| panic!("{history:#?}"));
+    let lost =
+        history.iter().find(|entry| entry["result"] == "lost").unwrap_or_else(|| panic!("{history:#?}"));
     let id = lost["id"].as_str().unwrap();
     assert_eq!(core.events_of(id), ["arrived", "answered", "ended"]);
     // A submit that is sent once more after the restart makes no second order.

@@ -75,6 +75,8 @@ impl Store {
             "SELECT cdr.*, cards.core_order FROM cdr LEFT JOIN cards ON cards.card = cdr.card {WHERE}
              ORDER BY cdr.arrived_at DESC, cdr.call DESC LIMIT ?7 OFFSET ?8"
         );
+        // One view of the database for both: a call that ends in between is in neither.
+        let mut view = self.inner.reads.begin().await?;
         let rows = sqlx::query(sqlx::AssertSqlSafe(select))
             .bind(wanted.from)
             .bind(wanted.to)
@@ -84,7 +86,7 @@ impl Store {
             .bind(&result)
             .bind(size)
             .bind(offset)
-            .fetch_all(&self.inner.reads)
+            .fetch_all(&mut *view)
             .await?;
         let count = format!("SELECT COUNT(*) FROM cdr {WHERE}");
         let total: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(count))
@@ -94,8 +96,9 @@ impl Store {
             .bind(wanted.operator.as_ref().map(|name| name.as_str()))
             .bind(wanted.queue.as_ref().map(|name| name.as_str()))
             .bind(&result)
-            .fetch_one(&self.inner.reads)
+            .fetch_one(&mut *view)
             .await?;
+        view.commit().await?;
         let rows = rows.iter().map(row).collect::<Result<_, _>>()?;
         Ok(CdrPage { rows, total: from_sql(total) })
     }

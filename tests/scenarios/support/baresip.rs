@@ -30,18 +30,20 @@ impl Baresip {
     pub async fn start(tandem: &Tandem, user: &str, password: &str) -> Self {
         let folder = tandem.path("baresip");
         std::fs::create_dir_all(folder.join("rec")).unwrap();
-        super::sound::write_tone(&folder.join("voice.wav"), f64::from(CALLER_HZ), 60_000);
+        // baresip hangs up when its file ends: longer than any call of a scene.
+        super::sound::write_tone(&folder.join("voice.wav"), f64::from(CALLER_HZ), 300_000);
         // The port after that of SIP is taken too (by its TLS).
         let (sip, control, rtp) = (tandem.ports.at(30), tandem.ports.at(33), tandem.ports.at(40));
         let place = folder.display();
         let config = format!(
-            "poll_method epoll\nsip_listen 127.0.0.1:{sip}\nsip_trans_def udp\ncall_local_timeout 120\ncall_max_calls 4\n\
+            "poll_method epoll\nsip_listen {}:{sip}\nsip_trans_def udp\ncall_local_timeout 120\ncall_max_calls 4\n\
              audio_player aubridge,sink\naudio_source aufile,{place}/voice.wav\naudio_alert aufile,/dev/null\n\
              ausrc_srate 8000\nauplay_srate 8000\nausrc_channels 1\nauplay_channels 1\naudio_txmode thread\n\
              ausrc_format s16\nauplay_format s16\nauenc_format s16\naudec_format s16\nrtp_ports {rtp}-{}\nrtcp_mux no\n\
              jitter_buffer_delay 5-10\nmodule_path /usr/lib/baresip/modules\nmodule g711.so\nmodule aufile.so\n\
              module aubridge.so\nmodule sndfile.so\nmodule_tmp account.so\nmodule_app menu.so\nmodule_app ctrl_tcp.so\n\
              ctrl_tcp_listen 127.0.0.1:{control}\nsnd_path {place}/rec\n",
+            tandem.sip.ip(),
             rtp + 30
         );
         std::fs::write(folder.join("config"), config).unwrap();
@@ -56,7 +58,9 @@ impl Baresip {
         command.arg("-f").arg(&folder).stdout(Stdio::from(log.try_clone().unwrap())).stderr(Stdio::from(log));
         let process = Kept::spawn(&mut command);
         let (mut read, wire) =
-            until("baresip takes orders", || async { TcpStream::connect(("127.0.0.1", control)).await.ok() }).await.into_split();
+            until("baresip takes orders", || async { TcpStream::connect(("127.0.0.1", control)).await.ok() })
+                .await
+                .into_split();
         let heard = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&heard);
         tokio::spawn(async move {
@@ -93,7 +97,10 @@ impl Baresip {
 
     /// Waits until it told so many of this type.
     pub async fn told(&self, kind: &str, count: usize) {
-        until(&format!("baresip tells {kind} {count} times"), || async { (self.count(kind) >= count).then_some(()) }).await;
+        until(&format!("baresip tells {kind} {count} times"), || async {
+            (self.count(kind) >= count).then_some(())
+        })
+        .await;
     }
 
     /// What it heard in its call number `index` (from 0), decoded.

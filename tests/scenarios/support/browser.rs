@@ -21,7 +21,8 @@ const ANSWER: Duration = Duration::from_secs(90);
 /// Whether there is a browser and all that moves it.
 pub fn can_browse() -> bool {
     let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("web/node_modules/playwright-core");
-    need(&["node", "chromium"]) && (modules.is_dir() || absent("web/node_modules/playwright-core (npm ci in web/)"))
+    need(&["node", "chromium"])
+        && (modules.is_dir() || absent("web/node_modules/playwright-core (npm ci in web/)"))
 }
 
 /// One browser with one page.
@@ -53,7 +54,8 @@ impl Browser {
     async fn answer(&mut self, what: &str) -> Result<Value, String> {
         let line = timeout(ANSWER, self.answers.next_line()).await;
         let line = line.unwrap_or_else(|_| panic!("the browser does not answer: {what}")).unwrap();
-        let answer: Value = serde_json::from_str(&line.unwrap_or_else(|| panic!("the browser ended: {what}"))).unwrap();
+        let answer: Value =
+            serde_json::from_str(&line.unwrap_or_else(|| panic!("the browser ended: {what}"))).unwrap();
         answer["error"].as_str().map_or_else(|| Ok(answer["ok"].clone()), |error| Err(error.to_owned()))
     }
 
@@ -65,7 +67,10 @@ impl Browser {
                 let said = self.attempt(json!({"do": "said"})).await;
                 drop(self.attempt(json!({"do": "picture", "file": self.picture})).await);
                 let page = self.attempt(json!({"do": "run", "code": "document.body.innerText"})).await;
-                panic!("{order}: {error}\nconsole: {said:?}\npage: {page:?}\npicture: {}", self.picture.display());
+                panic!(
+                    "{order}: {error}\nconsole: {said:?}\npage: {page:?}\npicture: {}",
+                    self.picture.display()
+                );
             }
         }
     }
@@ -95,7 +100,10 @@ impl Browser {
     /// Waits until a control is gone.
     pub async fn gone(&mut self, role: &str, name: &str) {
         let page = tokio::sync::Mutex::new(self);
-        until(&format!("no {role} {name}"), || async { (!page.lock().await.there(role, name).await).then_some(()) }).await;
+        until(&format!("no {role} {name}"), || async {
+            (!page.lock().await.there(role, name).await).then_some(())
+        })
+        .await;
     }
 
     /// Waits until the text of a region (or status light) contains this.
@@ -108,7 +116,10 @@ impl Browser {
             if text.contains(words) {
                 return;
             }
-            assert!(tokio::time::Instant::now() < deadline, "{role} {name} does not read {words:?} but {text:?}");
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "{role} {name} does not read {words:?} but {text:?}"
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

@@ -68,7 +68,9 @@ impl Core {
 
     /// The events of a call that it was told, in order, without repeats.
     pub fn events_of(&self, call: &str) -> Vec<String> {
-        let of_call = |entry: &Value| entry["path"] == "/calls" && entry["body"]["call_id"] == call && entry["fresh"] == true;
+        let of_call = |entry: &Value| {
+            entry["path"] == "/calls" && entry["body"]["call_id"] == call && entry["fresh"] == true
+        };
         let event = |entry: Value| entry["body"]["event"].as_str().unwrap_or_default().to_owned();
         self.book().into_iter().filter(of_call).map(event).collect()
     }
@@ -95,7 +97,11 @@ pub fn be_core_if_asked() {
 }
 
 /// One connection, request after request (HTTP/1.1 as far as Tandem uses it).
-fn serve(mut stream: TcpStream, keys: &std::sync::Mutex<BTreeMap<String, Value>>, book: &Path) -> std::io::Result<()> {
+fn serve(
+    mut stream: TcpStream,
+    keys: &std::sync::Mutex<BTreeMap<String, Value>>,
+    book: &Path,
+) -> std::io::Result<()> {
     let mut bytes = Vec::new();
     loop {
         let head_end = loop {
@@ -109,7 +115,9 @@ fn serve(mut stream: TcpStream, keys: &std::sync::Mutex<BTreeMap<String, Value>>
         let head = String::from_utf8_lossy(&bytes[..head_end]).into_owned();
         let header = |name: &str| {
             let line = head.lines().find(|line| line.to_ascii_lowercase().starts_with(&format!("{name}:")));
-            line.and_then(|line| line.split_once(':')).map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+            line.and_then(|line| line.split_once(':'))
+                .map(|(_, value)| value.trim().to_owned())
+                .unwrap_or_default()
         };
         let length: usize = header("content-length").parse().unwrap_or(0);
         while bytes.len() < head_end + length {
@@ -120,14 +128,19 @@ fn serve(mut stream: TcpStream, keys: &std::sync::Mutex<BTreeMap<String, Value>>
         let body = bytes[head_end..head_end + length].to_vec();
         bytes.drain(..head_end + length);
         let mut words = head.split(' ');
-        let (method, path) = (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
+        let (method, path) =
+            (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
         let (status, answer) = if header("authorization") == format!("Bearer {TOKEN}") {
             decide(&method, &path, &header("idempotency-key"), &body, keys, book)
         } else {
             (401, json!({"title": "who are you"}))
         };
         let text = answer.to_string();
-        write!(stream, "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{text}", text.len())?;
+        write!(
+            stream,
+            "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{text}",
+            text.len()
+        )?;
     }
 }
 
@@ -147,7 +160,10 @@ fn decide(
     book: &Path,
 ) -> (u16, Value) {
     if method == "GET" && path.starts_with("/customers") {
-        return (200, json!({"name": "Olena", "blocked": false, "orders": [], "addresses": ["Khreshchatyk 1"]}));
+        return (
+            200,
+            json!({"name": "Olena", "blocked": false, "orders": [], "addresses": ["Khreshchatyk 1"]}),
+        );
     }
     if method != "POST" || !["/orders", "/calls"].contains(&path) || key.is_empty() {
         return (404, json!({"title": "no such thing"}));

@@ -153,9 +153,4 @@ impl Events {
     pub fn find(&self, kind: &str, fits: impl Fn(&Value) -> bool) -> Option<Value> {
         self.0.lock().unwrap().iter().find(|event| event["type"] == kind && fits(event)).cloned()
     }
-
-    /// How many of a type came.
-    pub fn count(&self, kind: &str) -> usize {
-        self.0.lock().unwrap().iter().filter(|event| event["type"] == kind).count()
-    }
 }

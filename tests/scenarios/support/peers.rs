@@ -18,7 +18,8 @@ pub async fn stage() -> SemaphorePermit<'static> {
 pub fn need(programs: &[&str]) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    let missing = programs.iter().find(|program| !folders.iter().any(|folder| folder.join(program).is_file()));
+    let missing =
+        programs.iter().find(|program| !folders.iter().any(|folder| folder.join(program).is_file()));
     let Some(missing) = missing else { return true };
     absent(missing)
 }

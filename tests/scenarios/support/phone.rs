@@ -25,8 +25,6 @@ pub enum Manner {
     AnswerAndEnd(&'static str),
     /// 180, and nothing until it is told.
     Ring,
-    /// This status.
-    Refuse(u16),
 }
 
 /// Where a call of the phone stands.
@@ -48,17 +46,11 @@ pub struct Got {
     tag: String,
 }
 
-#[derive(Debug)]
-enum Wish {
-    Answer,
-    HangUp,
-}
-
 /// A registered phone.
 #[derive(Debug)]
 pub struct Phone {
     calls: Arc<Mutex<Vec<Got>>>,
-    wishes: mpsc::UnboundedSender<Wish>,
+    wishes: mpsc::UnboundedSender<()>,
 }
 
 impl Phone {
@@ -90,12 +82,7 @@ impl Phone {
 
     /// Answers the call that rings.
     pub fn answer(&self) {
-        self.wishes.send(Wish::Answer).unwrap();
-    }
-
-    /// Ends the call.
-    pub fn hang_up(&self) {
-        self.wishes.send(Wish::HangUp).unwrap();
+        self.wishes.send(()).unwrap();
     }
 }
 
@@ -110,7 +97,12 @@ impl Line {
     fn new(sip: &serde_json::Value) -> Self {
         let text = |key: &str| sip[key].as_str().unwrap().to_owned();
         let domain = text("uri").split_once('@').unwrap().1.to_owned();
-        Self { user: text("username"), password: text("password"), domain, host: format!("{}.invalid", fresh("h")) }
+        Self {
+            user: text("username"),
+            password: text("password"),
+            domain,
+            host: format!("{}.invalid", fresh("h")),
+        }
     }
 
     fn contact(&self) -> String {
@@ -148,7 +140,7 @@ impl Line {
         mut socket: Socket,
         manner: Manner,
         calls: Arc<Mutex<Vec<Got>>>,
-        mut wanted: mpsc::UnboundedReceiver<Wish>,
+        mut wanted: mpsc::UnboundedReceiver<()>,
     ) {
         loop {
             let say = tokio::select! {
@@ -157,7 +149,7 @@ impl Line {
                     None => return,
                 },
                 wish = wanted.recv() => match wish {
-                    Some(wish) => self.obey(&wish, &mut calls.lock().unwrap()),
+                    Some(()) => self.pick_up(&mut calls.lock().unwrap()),
                     None => return,
                 },
             };
@@ -179,10 +171,6 @@ impl Line {
                 let say = match manner {
                     Manner::Answer | Manner::AnswerAndEnd(_) => vec![self.accept(&mut got)],
                     Manner::Ring => vec![self.reply(&got, "180 Ringing", "")],
-                    Manner::Refuse(code) => {
-                        got.stand = Stand::Over;
-                        vec![self.reply(&got, &format!("{code} No"), "")]
-                    }
                 };
                 calls.push(got);
                 say
@@ -221,16 +209,9 @@ impl Line {
         }
     }
 
-    fn obey(&self, wish: &Wish, calls: &mut [Got]) -> Vec<String> {
-        let Some(call) = calls.last_mut() else { return Vec::new() };
-        match (wish, call.stand) {
-            (Wish::Answer, Stand::Ringing) => vec![self.accept(call)],
-            (Wish::HangUp, Stand::Answered | Stand::Up) => {
-                call.stand = Stand::Over;
-                vec![self.bye(call)]
-            }
-            (Wish::Answer | Wish::HangUp, _) => Vec::new(),
-        }
+    fn pick_up(&self, calls: &mut [Got]) -> Vec<String> {
+        let ringing = calls.last_mut().filter(|call| call.stand == Stand::Ringing);
+        ringing.map(|call| self.accept(call)).into_iter().collect()
     }
 
     fn reply(&self, call: &Got, status: &str, body: &str) -> String {
@@ -244,10 +225,15 @@ impl Line {
     fn accept(&self, call: &mut Got) -> String {
         call.stand = Stand::Answered;
         let offer = &call.invite.body;
-        let line = |begin: &str| offer.lines().find_map(|line| line.strip_prefix(begin)).unwrap_or_default().to_owned();
+        let line = |begin: &str| {
+            offer.lines().find_map(|line| line.strip_prefix(begin)).unwrap_or_default().to_owned()
+        };
         let formats = line("m=audio ").split(' ').skip(2).collect::<Vec<_>>().join(" ");
-        let maps: String =
-            offer.lines().filter(|line| line.starts_with("a=rtpmap:")).map(|line| format!("{line}\r\n")).collect();
+        let maps: String = offer
+            .lines()
+            .filter(|line| line.starts_with("a=rtpmap:"))
+            .map(|line| format!("{line}\r\n"))
+            .collect();
         let direction = if offer.contains("a=sendonly") { "recvonly" } else { "sendrecv" };
         let print = ["AB"; 32].join(":");
         let body = format!(

@@ -20,12 +20,14 @@ pub struct Block {
 impl Block {
     /// `size` consecutive ports, free for UDP and TCP; the first is even.
     pub fn of(size: u16) -> Self {
-        let span = LAST - FIRST - u32::from(size);
         // Test programs that run at the same time begin at different places.
         let begin = std::process::id().wrapping_mul(977);
         for _ in 0..1_000 {
             let step = NEXT.fetch_add(u32::from(size) + 2, Ordering::Relaxed);
-            let first = (FIRST + begin.wrapping_add(step) % span) & !1;
+            let first = (FIRST + begin.wrapping_add(step) % (LAST - FIRST)) & !1;
+            if first + u32::from(size) > LAST {
+                continue;
+            }
             let block = Self { first: u16::try_from(first).unwrap(), size };
             if block.is_free() {
                 return block;

@@ -32,7 +32,8 @@ impl Message {
         let mut lines = head.split("\r\n");
         let start = lines.next().unwrap_or_default().to_owned();
         let headers = lines.filter_map(|line| line.split_once(':'));
-        let headers = headers.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())).collect();
+        let headers =
+            headers.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())).collect();
         Self { start, headers, body: body.to_owned() }
     }
 
@@ -62,7 +63,9 @@ impl Message {
         for (name, value) in &self.headers {
             let lower = name.to_ascii_lowercase();
             match lower.as_str() {
-                "via" | "from" | "call-id" | "cseq" | "record-route" => text += &format!("{name}: {value}\r\n"),
+                "via" | "from" | "call-id" | "cseq" | "record-route" => {
+                    text += &format!("{name}: {value}\r\n")
+                }
                 "to" if value.contains("tag=") || tag.is_empty() => text += &format!("To: {value}\r\n"),
                 "to" => text += &format!("To: {value};tag={tag}\r\n"),
                 _ => {}
@@ -87,7 +90,11 @@ fn md5(text: &str) -> String {
 pub fn authorization(challenge: &str, user: &str, password: &str, method: &str, uri: &str) -> String {
     let part = |name: &str| -> String {
         let begin = format!("{name}=\"");
-        challenge.split_once(&begin).and_then(|(_, rest)| rest.split_once('"')).map_or("", |(value, _)| value).to_owned()
+        challenge
+            .split_once(&begin)
+            .and_then(|(_, rest)| rest.split_once('"'))
+            .map_or("", |(value, _)| value)
+            .to_owned()
     };
     let (realm, nonce) = (part("realm"), part("nonce"));
     let ha1 = md5(&format!("{user}:{realm}:{password}"));
@@ -108,14 +115,29 @@ pub struct Wire {
 
 impl Wire {
     pub async fn to(tandem: SocketAddr) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        Self::from_port(0, tandem).await
+    }
+
+    /// The same from this port.
+    pub async fn from_port(port: u16, tandem: SocketAddr) -> Self {
+        let socket = UdpSocket::bind(("127.0.0.1", port)).await.unwrap();
         socket.connect(tandem).await.unwrap();
         let own = socket.local_addr().unwrap();
         Self { socket, own }
     }
 
     /// A request with all that every request has.
-    pub fn request(&self, method: &str, uri: &str, from: &str, call: &str, cseq: u32, more: &str, body: &str) -> String {
+    #[expect(clippy::too_many_arguments, reason = "a request has so many parts, and tests name each")]
+    pub fn request(
+        &self,
+        method: &str,
+        uri: &str,
+        from: &str,
+        call: &str,
+        cseq: u32,
+        more: &str,
+        body: &str,
+    ) -> String {
         let own = self.own;
         let branch = fresh("z9hG4bK");
         format!(
@@ -162,7 +184,13 @@ impl Wire {
         };
         let first = self.ask(&request(1, "Expires: 600\r\n")).await;
         assert_eq!(first.status(), 401, "{}", first.start);
-        let proof = authorization(first.header("WWW-Authenticate"), user, password, "REGISTER", uri);
+        let challenges =
+            first.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("WWW-Authenticate"));
+        let challenge = challenges
+            .map(|(_, value)| value)
+            .find(|value| value.contains("MD5"))
+            .expect("a challenge by MD5");
+        let proof = authorization(challenge, user, password, "REGISTER", uri);
         self.ask(&request(2, &format!("Expires: 600\r\nAuthorization: {proof}\r\n"))).await
     }
 

@@ -32,7 +32,8 @@ impl Sipp {
 
     fn start_to(tandem: &Tandem, name: &str, port: u16, to: Option<SocketAddr>, words: &[&str]) -> Self {
         let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/sipp/{name}.xml"));
-        let (errors, screen) = (tandem.path(&format!("{name}-{port}.err")), tandem.path(&format!("{name}-{port}.out")));
+        let (errors, screen) =
+            (tandem.path(&format!("{name}-{port}.err")), tandem.path(&format!("{name}-{port}.out")));
         let out = File::create(&screen).unwrap();
         let mut command = Command::new("sipp");
         command.args(to.map(|to| to.to_string()));
@@ -58,8 +59,11 @@ impl Sipp {
             process.lock().unwrap().0.try_wait().unwrap()
         })
         .await;
-        let read = |path: &Path| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned();
-        let end = |text: String| text.chars().rev().take(4_000).collect::<Vec<_>>().into_iter().rev().collect::<String>();
+        let read =
+            |path: &Path| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned();
+        let end = |text: String| {
+            text.chars().rev().take(4_000).collect::<Vec<_>>().into_iter().rev().collect::<String>()
+        };
         let said = format!("{}: {} {}", self.name, end(read(&self.errors)), end(read(&self.screen)));
         (status.code().unwrap_or(-1), said)
     }

@@ -1,13 +1,12 @@
 //! The real program on free ports, in a folder of its own.
 
 use std::fs::File;
-use std::net::SocketAddr;
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use tandem::edge::store::{Account, Role, Store, StoreConfig};
-use tandem::terms::Secret;
 use tempfile::TempDir;
 use toml::{Table, Value};
 
@@ -28,6 +27,14 @@ pub struct House {
     dialplan: Option<String>,
     sounds: Vec<(String, f64, u32)>,
     files: Option<u32>,
+    sip_at: IpAddr,
+}
+
+/// The address of this machine towards the world; loopback where it has no other. Nothing is sent.
+fn outside_address() -> IpAddr {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    let known = socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr());
+    known.map_or(Ipv4Addr::LOCALHOST.into(), |local| local.ip())
 }
 
 impl House {
@@ -50,7 +57,13 @@ impl House {
             name = \"orders\"
             wrap_up = \"1s\"
         ";
-        Self { config: config.parse().unwrap(), dialplan: None, sounds: Vec::new(), files: None }
+        Self {
+            config: config.parse().unwrap(),
+            dialplan: None,
+            sounds: Vec::new(),
+            files: None,
+            sip_at: Ipv4Addr::LOCALHOST.into(),
+        }
     }
 
     /// Sets `table.key` to a TOML value, as text.
@@ -86,6 +99,13 @@ impl House {
     /// A sound that is one pure tone, instead of the one of this name that comes with Tandem.
     pub fn tone(mut self, name: &str, hz: f64, ms: u32) -> Self {
         self.sounds.push((name.to_owned(), hz, ms));
+        self
+    }
+
+    /// SIP (and the sound of trunks) at this machine's address towards the world: baresip writes that one
+    /// into its SDP, whatever it sends from.
+    pub fn outside(mut self) -> Self {
+        self.sip_at = outside_address();
         self
     }
 
@@ -132,13 +152,6 @@ pub struct Tandem {
 }
 
 impl Tandem {
-    /// Starts a house and waits until it is ready.
-    pub async fn start(house: House) -> Self {
-        let mut tandem = Self::prepare(house, 120);
-        tandem.up().await;
-        tandem
-    }
-
     /// Writes the house down on free ports (`rtp` of them for the sound of trunks) and starts nothing.
     pub fn prepare(house: House, rtp: u16) -> Self {
         // Whoever is first installs it; the others find it.
@@ -147,7 +160,7 @@ impl Tandem {
         house.write_dialplans(&folder.path().join("dialplans"));
         let own = Block::of(4 + rtp);
         let local = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
-        let (web, sip) = (local(own.at(0)), local(own.at(1)));
+        let (web, sip) = (local(own.at(0)), SocketAddr::new(house.sip_at, own.at(1)));
         let House { config, files, .. } = house
             .set("sip.udp", &format!("\"{sip}\""))
             .set("sip.tcp", "\"\"")
@@ -196,26 +209,28 @@ impl Tandem {
         self.process = Some(Kept::spawn(&mut command));
     }
 
-    /// Runs a command to its end; what it printed, and whether it was content.
-    pub fn run(&self, words: &[&str]) -> (bool, String) {
-        let done = self.command(words).output().unwrap();
-        let said = [done.stdout, done.stderr].concat();
-        (done.status.success(), String::from_utf8_lossy(&said).into_owned())
+    /// Adds accounts, all of them with [`PASSWORD`], by the program's own command.
+    pub fn users(&self, role: &str, names: &[&str]) {
+        let serves: &[&str] = if role == "operator" { &["--queue", "orders"] } else { &[] };
+        for name in names {
+            self.user(&[&["user", "add", name, "--role", role], serves].concat());
+        }
     }
 
-    /// Adds accounts, all of them with [`PASSWORD`], while no node runs.
-    pub async fn users(&self, role: &str, names: &[&str]) {
-        let config =
-            StoreConfig { url: format!("sqlite:{}", self.path("data/tandem.db").display()), data_dir: self.path("data"), max_pages: 0 };
-        std::fs::create_dir_all(self.path("data")).unwrap();
-        let store = Store::open(&config).await.unwrap();
-        let role: Role = role.parse().unwrap();
-        let queues = if role == Role::Operator { vec!["orders".into()] } else { Vec::new() };
+    /// Adds operators who have ordinary SIP phones.
+    pub fn sip_phones(&self, names: &[&str]) {
         for name in names {
-            let account = Account { name: (*name).into(), role, queues: queues.clone(), skills: Vec::new(), disabled: false };
-            store.add_account(&account, Secret::new(PASSWORD.to_owned())).await.unwrap();
+            self.user(&["user", "add", name, "--role", "operator", "--queue", "orders", "--sip-phone"]);
         }
-        store.close().await;
+    }
+
+    fn user(&self, words: &[&str]) {
+        let mut command = self.command(&[words, &["--password-stdin"]].concat());
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(format!("{PASSWORD}\n").as_bytes()).unwrap();
+        let done = child.wait_with_output().unwrap();
+        assert!(done.status.success(), "{words:?}: {}", String::from_utf8_lossy(&done.stderr));
     }
 
     /// Logs a person in.
