@@ -21,7 +21,7 @@ async function start() {
   });
   phone.on('newRTCSession', (event) => {
     session = event.session;
-        session.on('ended', ({ originator, cause }) => seen.ended.push(`${originator}: ${cause}`));
+    session.on('ended', ({ originator, cause }) => seen.ended.push(`${originator}: ${cause}`));
     session.on('failed', ({ originator, cause }) => seen.ended.push(`${originator}: ${cause}`));
   });
   // Resolved when it is registered.

@@ -20,8 +20,9 @@ async fn a_call_of_130_seconds_with_stock_jssip_is_still_heard_both_ways() {
     if !(can_browse() && need(&["baresip"])) {
         return;
     }
+    // baresip takes calls only to the user that it is registered as.
     let house = House::new().outside().trunk(
-        "name = \"gsm-1\"\nkind = \"gateway\"\npassword = \"gsm-secret\"\ndigest = [\"MD5\"]\nchannels = 4\n",
+        "name = \"gsm-1\"\nkind = \"gateway\"\nusername = \"380671234567\"\npassword = \"gsm-secret\"\ndigest = [\"MD5\"]\nchannels = 4\n",
     );
     let mut tandem = Tandem::prepare(house, 60);
     tandem.users("supervisor", &["chief"]);
@@ -30,7 +31,7 @@ async fn a_call_of_130_seconds_with_stock_jssip_is_still_heard_both_ways() {
     let chief = tandem.log_in("chief").await;
     let (gateway, mut page) = {
         let _place = stage().await;
-        (Baresip::start(&tandem, "gsm-1", "gsm-secret").await, Browser::start(&tandem).await)
+        (Baresip::start(&tandem, "380671234567", "gsm-secret").await, Browser::start(&tandem).await)
     };
     page.open(&format!("http://{}/healthz", tandem.web)).await;
     page.order(json!({"do": "stock"})).await;
