@@ -43,7 +43,9 @@ enum Command {
         config: Option<PathBuf>,
     },
     /// Makes the first admin, the domain and a certificate, by questions or flags.
-    #[command(after_help = "Example: tandem setup --admin vera --domain dispatch.example.net --name 192.0.2.5")]
+    #[command(
+        after_help = "Example: tandem setup --admin vera --domain dispatch.example.net --name 192.0.2.5"
+    )]
     Setup {
         /// The configuration file to write.
         #[arg(long, default_value = setup::CONFIG_FILE)]
@@ -52,7 +54,9 @@ enum Command {
         wishes: setup::SetupArgs,
     },
     /// Accounts: add, list, password, disable.
-    #[command(after_help = "Example: tandem user add anna --role operator --queue orders --password-stdin < file")]
+    #[command(
+        after_help = "Example: tandem user add anna --role operator --queue orders --password-stdin < file"
+    )]
     User {
         /// Configuration; without it the built-in defaults serve.
         #[arg(long, global = true)]

@@ -43,28 +43,31 @@ impl Call {
 
     fn answer_change(&self, room: &mut Room, leg: &mut Leg, sdp: &[u8]) -> Option<Bytes> {
         let offer = sdp::read_offer(sdp).ok()?;
-        self.follow_restart(room, leg, &offer);
+        let restart = self.follow_restart(room, leg, &offer);
         let law = leg.agreed.as_ref().map(|agreed| agreed.codec);
         let local = leg.local(room.setup.media.fingerprint)?;
         let (mut agreed, text) = sdp::answer(&offer, &local, &Leg::laws(law)).ok()?;
         keep_address(&mut agreed, leg.agreed.as_ref());
         leg.agreed = Some(agreed);
+        // Only now: an offer that is refused leaves the credentials as they were.
+        if let Some(command) = restart {
+            room.media(self.worker, command);
+        }
         Some(Bytes::from(text))
     }
 
     /// New ICE credentials of the browser ask for new ones of ours (RFC 8445 section 9); sound goes on.
-    fn follow_restart(&self, room: &mut Room, leg: &mut Leg, offer: &sdp::Offer) {
+    fn follow_restart(&self, room: &mut Room, leg: &mut Leg, offer: &sdp::Offer) -> Option<MediaCommand> {
         let known = leg.agreed.as_ref().map(|agreed| &agreed.remote);
         let (Some(sdp::Remote::WebRtc(known)), sdp::Remote::WebRtc(new)) = (known, &offer.remote) else {
-            return;
+            return None;
         };
         if known.ufrag == new.ufrag {
-            return;
+            return None;
         }
-        let Some(port) = leg.port.as_mut() else { return };
-        if let Some((ufrag, pwd)) = port.renew_credentials(&mut room.rng) {
-            room.media(self.worker, MediaCommand::Restart { port: port.id, ufrag, pwd });
-        }
+        let port = leg.port.as_mut()?;
+        let (ufrag, pwd) = port.renew_credentials(&mut room.rng)?;
+        Some(MediaCommand::Restart { port: port.id, ufrag, pwd })
     }
 
     fn offer_change(&self, room: &Room, leg: &mut Leg) -> Option<Bytes> {
@@ -123,6 +126,6 @@ fn keep_address(agreed: &mut sdp::Agreed, before: Option<&sdp::Agreed>) {
 }
 
 /// Whether the party wants to hear us.
-fn leg_hears(leg: Option<&Leg>) -> bool {
+pub(super) fn leg_hears(leg: Option<&Leg>) -> bool {
     leg.and_then(|leg| leg.agreed.as_ref()).is_some_and(|agreed| agreed.direction.sends())
 }

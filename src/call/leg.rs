@@ -6,7 +6,7 @@
 //!   incoming:  Trying ──────────── we answer ─────────────────────────────▶ Up ⇄ Held
 //! ```
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +42,8 @@ pub struct Leg {
     pub progress: Option<PortProgress>,
     /// `o=` session id, and the version that grows with each description (RFC 3264 section 8).
     pub session: (u64, u64),
+    /// Where its SIP comes from, if known: sound may come from there too.
+    pub source: Option<IpAddr>,
     /// Whether its address is proved by an ACK or a packet; nothing is sent to it before.
     pub proved: bool,
 }
@@ -61,6 +63,7 @@ impl Leg {
             keys: None,
             progress: None,
             session: (id.0.saturating_add(1), 1),
+            source: None,
             proved: true,
         }
     }
@@ -91,8 +94,9 @@ impl Leg {
                 ufrag: ufrag.clone(),
                 pwd: pwd.clone(),
                 fingerprint: Fingerprint(fingerprint),
-                // RFC 5763 section 5: the offerer says actpass and the browser, being active, calls us.
-                setup: if self.outgoing { Setup::ActPass } else { Setup::Passive },
+                // Our role in answers, whoever called whom first: a browser that we called may send a
+                // re-INVITE, and an answer cannot say actpass (RFC 8842 section 5.3).
+                setup: Setup::Passive,
                 ice_lite: true,
                 mid: "0".to_owned(),
                 ssrc: port.line.ssrc,
@@ -107,8 +111,12 @@ impl Leg {
         let remote = match &agreed.remote {
             sdp::Remote::Plain { rtp, rtcp, .. } => {
                 let next = SocketAddr::new(rtp.ip(), rtp.port().saturating_add(1));
-                let may_latch = matches!(self.party, Party::Trunk(_));
-                MediaRemote::Plain { rtp: *rtp, rtcp: rtcp.unwrap_or(next), may_latch }
+                MediaRemote::Plain {
+                    rtp: *rtp,
+                    rtcp: rtcp.unwrap_or(next),
+                    may_latch: true,
+                    also: self.source,
+                }
             }
             sdp::Remote::WebRtc(theirs) => {
                 MediaRemote::WebRtc { ufrag: theirs.ufrag.clone(), fingerprint: theirs.fingerprint.0 }

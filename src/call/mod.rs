@@ -233,6 +233,8 @@ pub(crate) struct Room {
 pub(crate) struct Reach {
     /// Our address as its signalling knows it.
     pub(crate) address: IpAddr,
+    /// The address that its signalling comes from.
+    pub(crate) remote: IpAddr,
     /// Whether it registered, so that it can be called.
     pub(crate) registered: bool,
     /// Whether it is a browser: ICE, DTLS-SRTP.
@@ -497,7 +499,8 @@ impl Calls {
             sip::Event::Registered { who, path, .. } => {
                 self.shared_touched = true;
                 let address = path.local().ip().to_canonical();
-                let reach = Reach { address, registered: true, browser: path.flow().is_some() };
+                let remote = path.remote().ip().to_canonical();
+                let reach = Reach { address, remote, registered: true, browser: path.flow().is_some() };
                 self.room.reached.insert(who.clone(), reach);
                 return;
             }

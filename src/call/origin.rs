@@ -63,8 +63,11 @@ impl Calls {
             }
         };
         let address = invited.path.local().ip().to_canonical();
-        let unregistered = Reach { address, registered: false, browser: invited.path.flow().is_some() };
-        self.room.reached.entry(invited.from.clone()).or_insert(unregistered).address = address;
+        let remote = invited.path.remote().ip().to_canonical();
+        let browser = invited.path.flow().is_some();
+        let unregistered = Reach { address, remote, registered: false, browser };
+        let known = self.room.reached.entry(invited.from.clone()).or_insert(unregistered);
+        (known.address, known.remote) = (address, remote);
         let mut beginning = match invited.from.clone() {
             Party::Trunk(trunk) => self.trunk_calls(&invited, trunk),
             Party::Operator(operator) => self.operator_calls(&invited, operator),
@@ -98,6 +101,9 @@ impl Calls {
         {
             return Err(Denied { status: 422, words: format!("there is no trunk {trunk}") });
         }
+        if !self.is_emergency(&number) {
+            self.has_room(now).map_err(|why| Denied { status: why.sip, words: why.words })?;
+        }
         let leg = self.room.leg_id();
         let beginning = Beginning {
             direction: Direction::Out,
@@ -122,18 +128,25 @@ impl Calls {
         if self.room.draining {
             return Err((503, cause(41, 503, "this node is being drained")));
         }
-        if self.calls.len() >= self.room.setup.limits.calls {
-            return Err((503, cause(34, 503, "all lines are in use")));
-        }
-        if !within(&mut self.rate.starts, self.room.setup.limits.calls_per_second, 1_000, now.mono_ms) {
-            return Err((503, cause(42, 503, "too many calls in this second")));
-        }
+        self.has_room(now).map_err(|why| (503, why))?;
         match &invited.from {
             Party::Trunk(_) => Ok(()),
             Party::Operator(operator) => self.guard_dial(operator, &called, now).map_err(|denied| {
                 (if denied.status == 409 { 486 } else { 403 }, cause(21, 403, &denied.words))
             }),
         }
+    }
+
+    /// The house's own limits: calls alive at once and new ones in a second, whoever begins them.
+    fn has_room(&mut self, now: Now) -> Result<(), Cause> {
+        let limits = &self.room.setup.limits;
+        if self.calls.len() >= limits.calls {
+            return Err(cause(34, 503, "all lines are in use"));
+        }
+        if !within(&mut self.rate.starts, limits.calls_per_second, 1_000, now.mono_ms) {
+            return Err(cause(42, 503, "too many calls in this second"));
+        }
+        Ok(())
     }
 
     /// What was dialled, by the house's rules; withheld when it is not a number.

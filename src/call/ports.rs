@@ -116,7 +116,13 @@ impl Ports {
     }
 
     /// A place on the worker's browser port.
-    pub(crate) fn webrtc(&mut self, address: IpAddr, port: u16, worker: usize, rng: &mut ChaCha20Rng) -> PortRecord {
+    pub(crate) fn webrtc(
+        &mut self,
+        address: IpAddr,
+        port: u16,
+        worker: usize,
+        rng: &mut ChaCha20Rng,
+    ) -> PortRecord {
         let (ufrag, pwd) = credentials(rng);
         self.record(Local::WebRtc { address, port, ufrag, pwd }, worker, rng)
     }

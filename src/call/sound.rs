@@ -54,6 +54,7 @@ impl Call {
             line: port.line.clone(),
         };
         room.media(self.worker, command);
+        leg.source = room.reached.get(&leg.party).map(|reach| reach.remote);
         leg.port = Some(port);
         Some(())
     }

@@ -3,6 +3,7 @@
 //! Invariant: an event moves a call only when its stage expects it; anything else changes nothing.
 
 use crate::call::call::{Call, Stage};
+use crate::call::change::leg_hears;
 use crate::call::leg::Leg;
 use crate::call::sound::port_of;
 use crate::call::words::{cause, normal, plain};
@@ -61,13 +62,17 @@ impl Call {
     /// The carrier sounds before the answer: from here the first leg hears it, not us.
     fn second_sounds(&mut self, room: &mut Room, sdp: &[u8], _now: Now) -> Next {
         let Some(mut leg) = self.second.take() else { return Next::Goes };
-        let Stage::Dialling(hunt) = &mut self.stage else {
+        let Stage::Dialling(hunt) = &self.stage else {
             self.second = Some(leg);
             return Next::Goes;
         };
-        let first_time = !std::mem::replace(&mut hunt.early, true);
+        let first_time = !hunt.early;
         let usable = self.take_answer(room, &mut leg, sdp);
         if usable && first_time {
+            // An unusable description must not keep our ring-back away.
+            if let Stage::Dialling(hunt) = &mut self.stage {
+                hunt.early = true;
+            }
             leg.state = LegState::Early;
             self.tell_leg(room, &leg);
             if let Party::Trunk(trunk) = leg.party.clone() {
@@ -199,14 +204,15 @@ impl Call {
 
     /// The first leg is gone: so is the call.
     fn first_ended(&self, why: Cause) -> Next {
-        let result = match &self.stage {
-            Stage::Talking => CallResult::Answered,
-            Stage::Farewell { result, .. } => *result,
+        let (result, why) = match &self.stage {
+            Stage::Talking => (CallResult::Answered, why),
+            // Why it did not come up stays true, whoever put the phone down first.
+            Stage::Farewell { result, cause } => (*result, cause.clone()),
             Stage::Calling
             | Stage::Greeting { .. }
             | Stage::Waiting { .. }
             | Stage::Offering { .. }
-            | Stage::Dialling(_) => CallResult::Abandoned,
+            | Stage::Dialling(_) => (CallResult::Abandoned, why),
         };
         Next::Over(Ending { result, cause: why, by: "first leg" })
     }
@@ -246,18 +252,19 @@ impl Call {
             }
             MediaEvent::FirstPacket { .. } if !is_first => self.carrier_is_heard(room),
             MediaEvent::PlayEnded { token, .. } => return self.play_ended(room, token, now),
-            // Its value is not kept, and it crosses the bridge as it is (RFC 4733).
-            MediaEvent::Digit { .. } => room.fact(self.id, What::Digit { leg }),
+            MediaEvent::Digit { digit, .. } => self.heard_digit(room, leg, digit),
             MediaEvent::Silent { flow, cause, .. } => {
                 room.fact(self.id, What::MediaSilent { leg, flow, cause })
             }
             MediaEvent::Recovered { flow, .. } => room.fact(self.id, What::MediaRecovered { leg, flow }),
             MediaEvent::Quality { quality, .. } => room.fact(self.id, What::MediaQuality { leg, quality }),
+            // A carrier that announced sound and sends none still rings: how long is the plan's matter.
+            MediaEvent::Dead { .. } if !is_first && matches!(self.stage, Stage::Dialling(_)) => {}
             MediaEvent::Dead { .. } => {
-                return self.port_failed(is_first, "no packets from the party any more");
+                return self.port_failed(room, is_first, "no packets from the party any more", now);
             }
             MediaEvent::Failed { why, .. } | MediaEvent::OpenFailed { why, .. } => {
-                return self.port_failed(is_first, &why);
+                return self.port_failed(room, is_first, &why, now);
             }
             MediaEvent::FirstPacket { .. }
             | MediaEvent::Connected { .. }
@@ -293,8 +300,32 @@ impl Call {
         }
     }
 
-    /// Sound can never come or no longer comes: the call ends and says why.
-    fn port_failed(&self, is_first: bool, why: &str) -> Next {
+    /// Sound can never come or no longer comes: what is not answered is tried elsewhere, else the call
+    /// ends and says why.
+    fn port_failed(&mut self, room: &mut Room, is_first: bool, why: &str, now: Now) -> Next {
+        match self.stage.clone() {
+            Stage::Offering { operator, .. } if !is_first => {
+                self.back_to_queue(room, "unreachable", true, now);
+                room.out.push_back(Output::Declined { call: self.id, operator, refused: false });
+                return Next::Goes;
+            }
+            Stage::Dialling(_) if !is_first => {
+                let why = cause(41, 0, why);
+                if let Some(leg) = &self.second {
+                    room.sip(sip::Command::HangUp { leg: leg.id, cause: why.clone() });
+                }
+                return self.way_failed(room, why, sip::Way::Way, now);
+            }
+            Stage::Farewell { result, cause } => {
+                return Next::Over(Ending { result, cause, by: "system" });
+            }
+            Stage::Offering { .. }
+            | Stage::Dialling(_)
+            | Stage::Calling
+            | Stage::Greeting { .. }
+            | Stage::Waiting { .. }
+            | Stage::Talking => {}
+        }
         let side = if is_first {
             &self.first.party
         } else {
@@ -306,6 +337,17 @@ impl Call {
         };
         let result = if self.answered_ms.is_some() { CallResult::Answered } else { CallResult::Failed };
         Next::Over(Ending { result, cause: cause(41, 0, &format!("{name}: {why}")), by: "system" })
+    }
+
+    /// A digit by RFC 4733. Its value is not kept; it crosses the bridge as it is, but to a party that
+    /// takes no such events it goes by INFO.
+    fn heard_digit(&mut self, room: &mut Room, from: LegId, digit: char) {
+        room.fact(self.id, What::Digit { leg: from });
+        let deaf = |leg: &&Leg| leg.agreed.as_ref().is_some_and(|agreed| agreed.telephone_event.is_none());
+        let other = self.legs().find(|leg| leg.id != from && leg.is_up()).filter(deaf).cloned();
+        if let Some(leg) = other.filter(|_| matches!(self.stage, Stage::Talking)) {
+            self.press_to(room, &leg, &digit.to_string());
+        }
     }
 
     /// A digit by INFO: pressed anew towards the other party, since it crosses no bridge.
@@ -344,21 +386,21 @@ impl Call {
 
     /// A desk ends the call; a call that rings at that desk is only refused there.
     pub(super) fn hang_up_by_desk(&mut self, room: &mut Room, by: OperatorName, now: Now) -> Next {
-        let result = match self.stage.clone() {
+        let (result, why) = match self.stage.clone() {
             Stage::Offering { operator, .. } if operator == by => {
                 self.back_to_queue(room, "rejected", true, now);
                 room.out.push_back(Output::Declined { call: self.id, operator, refused: true });
                 return Next::Goes;
             }
-            Stage::Talking => CallResult::Answered,
-            Stage::Farewell { result, .. } => result,
+            Stage::Talking => (CallResult::Answered, normal()),
+            Stage::Farewell { result, cause } => (result, cause),
             Stage::Calling
             | Stage::Greeting { .. }
             | Stage::Waiting { .. }
             | Stage::Offering { .. }
-            | Stage::Dialling(_) => CallResult::Abandoned,
+            | Stage::Dialling(_) => (CallResult::Abandoned, normal()),
         };
-        Next::Over(Ending { result, cause: normal(), by: "operator" })
+        Next::Over(Ending { result, cause: why, by: "operator" })
     }
 
     /// Hold: the far party hears music, the operator hears nothing; and back.
@@ -371,6 +413,10 @@ impl Call {
             return Ok(());
         }
         let Some(other) = self.other_party() else { return denied("nobody else is in this call") };
+        let mut operators = self.legs().filter(|leg| matches!(leg.party, Party::Operator(_)));
+        if !on && !operators.all(|leg| leg_hears(Some(leg))) {
+            return denied("the phone itself holds the call: resume it there first");
+        }
         self.held = on;
         if on {
             room.media(self.worker, MediaCommand::Part { a: other });

@@ -165,6 +165,8 @@ impl Call {
         self.back_to_queue(room, "caller_gone", true, now);
         let Stage::Waiting { queue } = self.stage.clone() else { return Next::Goes };
         room.fact(self.id, What::LeftQueue { queue, why: why.to_owned() });
+        // He left the queue here; should the plan end now, he must not be told to have abandoned it.
+        self.stage = Stage::Greeting { token: 0 };
         self.stop(room);
         self.walk(room, now)
     }

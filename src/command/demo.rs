@@ -141,7 +141,11 @@ async fn keep_calling(node: &Node, gateway: &Phone, mut reports: Reports) {
         }
         let Some(call) = gateway.call(LINE, Some(number), &[]).await else { return };
         let over = |report: &Report| {
-            let of = if let Report::Failed { call, .. } | Report::Ended { call, .. } = report { Some(*call) } else { None };
+            let of = if let Report::Failed { call, .. } | Report::Ended { call, .. } = report {
+                Some(*call)
+            } else {
+                None
+            };
             of == Some(call)
         };
         if reports.wait_for(CALLER_PATIENCE_MS, over).await.is_none() {
@@ -157,7 +161,8 @@ fn somebody_is_free(node: &Node) -> bool {
 }
 
 /// Who may log in.
-const PEOPLE: [(&str, Role); 3] = [("anna", Role::Operator), ("boris", Role::Operator), ("vera", Role::Supervisor)];
+const PEOPLE: [(&str, Role); 3] =
+    [("anna", Role::Operator), ("boris", Role::Operator), ("vera", Role::Supervisor)];
 
 async fn add_people(node: &Node, password: &Secret<String>) -> Result<()> {
     let store = node.handle.store();

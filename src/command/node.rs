@@ -316,11 +316,7 @@ async fn lay_ground(config: &Config, store: &Store, udp: Option<&Udp>, plane: &M
 }
 
 /// Carries what the workers say to the engine; their counts go to the metrics on the way.
-async fn give_media(
-    mut heard: mpsc::Receiver<(usize, MediaEvent)>,
-    handle: Handle,
-    metrics: Metrics,
-) {
+async fn give_media(mut heard: mpsc::Receiver<(usize, MediaEvent)>, handle: Handle, metrics: Metrics) {
     let mut known: BTreeMap<usize, Counts> = BTreeMap::new();
     while let Some((worker, event)) = heard.recv().await {
         if let MediaEvent::Counts(counts) = &event {
@@ -449,10 +445,8 @@ fn serve_web(
         if let Err(why) = web.follow_sessions().await {
             error!("live sessions could not be told to the engine: {why}");
         }
-        let beside = [
-            tokio::spawn(web.clone().keep_following_sessions()),
-            tokio::spawn(control.serve(web.clone())),
-        ];
+        let beside =
+            [tokio::spawn(web.clone().keep_following_sessions()), tokio::spawn(control.serve(web.clone()))];
         if let Err(why) = listening.serve(web::router(web, core), tls, stop).await {
             error!("the web server ended: {why}");
         }

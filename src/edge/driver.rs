@@ -72,6 +72,8 @@ pub struct Driver {
     /// The newest record of every key: what the engine is made of again after a panic.
     records: BTreeMap<String, Vec<u8>>,
     last_panic_ms: Option<u64>,
+    /// The number of the last fact that was published.
+    last_seq: u64,
     /// Live sessions as the engine was told of them: their phones' keys are not in records.
     sessions: BTreeMap<(OperatorName, String), (Asker, Ask)>,
     seed: fn() -> [u8; 32],
@@ -99,6 +101,7 @@ impl Driver {
             unstored: VecDeque::new(),
             records: BTreeMap::new(),
             last_panic_ms: None,
+            last_seq: 0,
             sessions: BTreeMap::new(),
             seed,
         }
@@ -205,7 +208,10 @@ impl Driver {
             Ok(engine) => self.engine = engine,
             Err(why) => {
                 error!("the records do not restore ({why}): all calls of this node are lost");
-                self.engine = Engine::new(self.setup.clone(), (self.seed)(), now);
+                // Facts go on where they stood: a number is never given twice.
+                let last_seq = self.last_seq.max(self.setup.last_seq);
+                let setup = Setup { last_seq, ..self.setup.clone() };
+                self.engine = Engine::new(setup, (self.seed)(), now);
             }
         }
         self.greet_again(now);
@@ -299,6 +305,7 @@ impl Driver {
                 file.write(fact);
             }
         }
+        self.last_seq = facts.last().map_or(self.last_seq, |last| last.seq);
         if let Some(last) = facts.last()
             && self.unstored.len() < MAX_UNSTORED
         {

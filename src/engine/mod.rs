@@ -259,6 +259,12 @@ impl Engine {
 
     fn reload(&mut self, setup: Setup, now: Now) {
         self.sip.handle(sip::Input::Command(sip::Command::Trunks(setup.accounts)), now);
+        let gone: Vec<TrunkName> =
+            self.trunks_up.iter().filter(|name| !setup.calls.trunks.contains_key(*name)).cloned().collect();
+        for trunk in gone {
+            self.trunks_up.remove(&trunk);
+            self.tell(None, What::TrunkDown { trunk, why: "it is no longer configured".to_owned() }, now);
+        }
         for trunk in setup.calls.trunks.values().filter(|trunk| trunk.fixed) {
             if self.trunks_up.insert(trunk.name.clone()) {
                 self.tell(None, What::TrunkUp { trunk: trunk.name.clone(), from: String::new() }, now);

@@ -5,7 +5,7 @@
 //!
 //! Invariant: a command never fails silently: what cannot be done comes back as an [`Event`].
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -87,6 +87,8 @@ pub enum Remote {
         rtcp: SocketAddr,
         /// Whether another port of the same address may claim the stream at its beginning (NAT).
         may_latch: bool,
+        /// Another address of the party, proved by its signalling, that may claim it too (NAT).
+        also: Option<IpAddr>,
     },
     /// A browser.
     WebRtc {

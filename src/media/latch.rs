@@ -12,9 +12,12 @@
 //!   └── within 1 s the signalled address takes it back: Locked
 //! ```
 //!
-//! Invariant: a packet of another IP address never gets in, whatever it carries.
+//! A gateway behind NAT may write its private address into its description and send from the address that
+//! its SIP comes from: signalling names that one too, and it counts like the first.
+//!
+//! Invariant: a packet of an IP address that signalling did not name never gets in, whatever it carries.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::media::rtp::seq_distance;
 
@@ -41,6 +44,8 @@ enum State {
 #[derive(Debug, Clone)]
 pub struct Latch {
     signalled: SocketAddr,
+    /// Where the party's SIP comes from, if that may claim the stream too.
+    also: Option<IpAddr>,
     current: SocketAddr,
     may_latch: bool,
     state: State,
@@ -55,9 +60,9 @@ struct Last {
 }
 
 impl Latch {
-    /// Expects `signalled`; another port of that address may claim the stream if `may_latch`.
-    pub fn new(signalled: SocketAddr, may_latch: bool) -> Self {
-        Self { signalled, current: signalled, may_latch, state: State::Open, last: None }
+    /// Expects `signalled`; another port of that address, or any of `also`, may claim the stream if `may_latch`.
+    pub fn new(signalled: SocketAddr, also: Option<IpAddr>, may_latch: bool) -> Self {
+        Self { signalled, also, current: signalled, may_latch, state: State::Open, last: None }
     }
 
     /// Where packets to the party go.
@@ -74,7 +79,7 @@ impl Latch {
     pub fn admits(&mut self, from: SocketAddr, ssrc: u32, seq: u16, now_us: u64) -> bool {
         if from == self.current {
             self.settle(from, now_us);
-        } else if from.ip() != self.signalled.ip() || !self.may_move(from, ssrc, seq, now_us) {
+        } else if !self.is_named(from.ip()) || !self.may_move(from, ssrc, seq, now_us) {
             return false;
         }
         let newer = self.last.is_none_or(|last| last.ssrc != ssrc || seq_distance(last.seq, seq) > 0);
@@ -83,6 +88,10 @@ impl Latch {
             last => *last = Some(Last { ssrc, seq, at_us: now_us }),
         }
         true
+    }
+
+    fn is_named(&self, address: IpAddr) -> bool {
+        address == self.signalled.ip() || self.also == Some(address)
     }
 
     fn settle(&mut self, from: SocketAddr, now_us: u64) {
@@ -135,19 +144,20 @@ mod tests {
     use super::*;
 
     /// A story: who sends (`s` signalled, `p` and `q` other ports of it, `x` another address), SSRC,
-    /// sequence, milliseconds, admitted?
+    /// sequence, milliseconds, admitted? `n` is the address that its SIP comes from.
     fn tell(may_latch: bool, story: &[(char, u32, u16, u64, bool)]) -> SocketAddr {
         let address = |who| -> SocketAddr {
             match who {
                 's' => "192.0.2.1:4000",
                 'p' => "192.0.2.1:5000",
                 'q' => "192.0.2.1:6000",
+                'n' => "198.51.100.7:4000",
                 _ => "192.0.2.9:4000",
             }
             .parse()
             .unwrap()
         };
-        let mut latch = Latch::new(address('s'), may_latch);
+        let mut latch = Latch::new(address('s'), Some(address('n').ip()), may_latch);
         for (step, (who, ssrc, seq, ms, admitted)) in story.iter().enumerate() {
             let got = latch.admits(address(*who), *ssrc, *seq, ms * 1_000);
             assert_eq!(got, *admitted, "step {step} {who}");
@@ -200,5 +210,12 @@ mod tests {
             tell(true, &[('s', 1, 10, 0, true), ('p', ssrc, seq, ms, admitted)]);
             tell(false, &[('s', 1, 10, 0, true), ('p', ssrc, seq, ms, false)]);
         }
+    }
+
+    #[test]
+    fn a_gateway_behind_nat_is_heard_where_its_signalling_comes_from() {
+        let story = [('n', 1, 10, 0, true), ('x', 1, 11, 20, false), ('n', 1, 12, 40, true)];
+        assert_eq!(tell(true, &story), "198.51.100.7:4000".parse().unwrap());
+        assert_eq!(tell(false, &[('n', 1, 10, 0, false)]), "192.0.2.1:4000".parse().unwrap());
     }
 }

@@ -166,10 +166,10 @@ impl Port {
     /// What signalling agreed, first or again.
     pub fn connect(&mut self, connect: Connect, now_us: u64) {
         let notice = match (&mut self.way, &connect.remote) {
-            (Way::Plain { latch, rtcp }, Remote::Plain { rtp, rtcp: remote_rtcp, may_latch }) => {
+            (Way::Plain { latch, rtcp }, Remote::Plain { rtp, rtcp: remote_rtcp, may_latch, also }) => {
                 // The same address again (hold, refresh) keeps what was learnt of it.
                 if latch.as_ref().is_none_or(|latch| latch.signalled() != *rtp) {
-                    *latch = Some(Latch::new(*rtp, *may_latch));
+                    *latch = Some(Latch::new(*rtp, *also, *may_latch));
                 }
                 *rtcp = Some(*remote_rtcp);
                 None

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::fact::{CallResult, Fact, Flow, What};
 use crate::report::board::Board;
 use crate::report::shape::{At, TrunkState};
-use crate::terms::{CallId, Epoch, CardId, OperatorName, QueueName, TrunkName, WallMs};
+use crate::terms::{CallId, CardId, Epoch, OperatorName, QueueName, TrunkName, WallMs};
 
 /// Events that a reader may ask for again.
 pub const MAX_EVENTS: usize = 10_000;

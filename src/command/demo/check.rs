@@ -64,7 +64,10 @@ impl Run {
     async fn start(demo: Demo, say: &impl Fn(&str) -> Result<()>) -> Result<Self> {
         let desk = Desk::log_in(demo.node.web, "anna", &demo.password).await?;
         let (phone, mut heard) = browser::start(browser_config(&demo, &desk)?)?;
-        expect(&mut heard, "the browser's phone registers", |report| matches!(report, Report::Registered { .. })).await?;
+        expect(&mut heard, "the browser's phone registers", |report| {
+            matches!(report, Report::Registered { .. })
+        })
+        .await?;
         say("operator's browser registered over WebSocket")?;
         desk.ask(Method::PUT, "/me/state", Some(json!({"state": "available"}))).await?;
         Ok(Self { demo, desk, phone, heard })
@@ -149,10 +152,12 @@ impl Run {
     /// Types and submits the card of a call twice, and finds one order in the core.
     async fn order(&self, call: &str, number: &str) -> Result<()> {
         let card = self.card_of(call).await?;
-        let fields = json!({"fields": {"pickup": "Khreshchatyk 22", "destination": "Airport", "comment": call}});
+        let fields =
+            json!({"fields": {"pickup": "Khreshchatyk 22", "destination": "Airport", "comment": call}});
         self.desk.ask(Method::PUT, &format!("/cards/{card}"), Some(fields.clone())).await?;
         for _ in 0..2 {
-            let answer = self.desk.ask(Method::POST, &format!("/cards/{card}/submit"), Some(fields.clone())).await?;
+            let answer =
+                self.desk.ask(Method::POST, &format!("/cards/{card}/submit"), Some(fields.clone())).await?;
             let state = text(&answer, "/state")?;
             if state != "accepted" {
                 bail!("a submitted card is {state}, not accepted");

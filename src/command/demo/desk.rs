@@ -34,7 +34,8 @@ impl Desk {
         let answer = client.post(format!("{base}/api/v1/session")).json(&body).send().await?;
         let answer = answer.error_for_status().context("log-in")?;
         let cookie = answer.headers().get(SET_COOKIE).and_then(|value| value.to_str().ok());
-        let cookie = cookie.and_then(|value| value.split(';').next()).context("the log-in gave no cookie")?.to_owned();
+        let cookie =
+            cookie.and_then(|value| value.split(';').next()).context("the log-in gave no cookie")?.to_owned();
         let session: Value = answer.json().await?;
         let text = |name: &str| -> Result<String> {
             let value = session.pointer(name).and_then(Value::as_str);
@@ -49,7 +50,8 @@ impl Desk {
     /// One call of the API; the answer's JSON, `null` where it has none.
     pub(super) async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value> {
         let url = format!("{}/api/v1{path}", self.base);
-        let mut request = self.client.request(method, url).header(COOKIE, &self.cookie).header(ORIGIN, &self.base);
+        let mut request =
+            self.client.request(method, url).header(COOKIE, &self.cookie).header(ORIGIN, &self.base);
         if let Some(body) = body {
             request = request.json(&body);
         }
@@ -62,7 +64,12 @@ impl Desk {
     }
 
     /// Asks again and again until `found` finds something in the answer.
-    pub(super) async fn until<T>(&self, path: &str, what: &str, found: impl Fn(&Value) -> Option<T>) -> Result<T> {
+    pub(super) async fn until<T>(
+        &self,
+        path: &str,
+        what: &str,
+        found: impl Fn(&Value) -> Option<T>,
+    ) -> Result<T> {
         for _ in 0..LOOKS {
             if let Some(value) = found(&self.ask(Method::GET, path, None).await?) {
                 return Ok(value);

@@ -96,7 +96,7 @@ impl Gateway {
         let ours = SocketAddr::new(LOCAL, free);
         let rtp = socket.local_addr().unwrap();
         plane.send(0, open(number, Open::Rtp { local: ours }));
-        plane.send(0, connect(number, Remote::Plain { rtp, rtcp: rtp, may_latch: false }));
+        plane.send(0, connect(number, Remote::Plain { rtp, rtcp: rtp, may_latch: false, also: None }));
         Self { socket, ours }
     }
 

@@ -24,7 +24,12 @@ fn address(text: &str) -> SocketAddr {
 
 fn connect(law: Law) -> Connect {
     Connect {
-        remote: Remote::Plain { rtp: address(PARTY), rtcp: address("192.0.2.1:4001"), may_latch: true },
+        remote: Remote::Plain {
+            rtp: address(PARTY),
+            rtcp: address("192.0.2.1:4001"),
+            may_latch: true,
+            also: None,
+        },
         law,
         payload_type: law.payload_type(),
         telephone_event: Some(101),
