@@ -651,3 +651,6 @@ impl Room {
 pub(crate) fn is_inward(direction: Direction) -> bool {
     matches!(direction, Direction::In)
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -413,8 +413,8 @@ impl Call {
             return Ok(());
         }
         let Some(other) = self.other_party() else { return denied("nobody else is in this call") };
-        let mut operators = self.legs().filter(|leg| matches!(leg.party, Party::Operator(_)));
-        if !on && !operators.all(|leg| leg_hears(Some(leg))) {
+        let deaf = |leg: &Leg| matches!(leg.party, Party::Operator(_)) && !leg_hears(Some(leg));
+        if !on && self.legs().any(deaf) {
             return denied("the phone itself holds the call: resume it there first");
         }
         self.held = on;

@@ -4,7 +4,7 @@
 //! plan working.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
 
 use crate::acd::QueueConfig;
@@ -74,10 +74,21 @@ fn sip_config(config: &Config, ground: &Ground) -> sip::Config {
     }
 }
 
-/// The address of this node where no packet came in that says it.
+/// The address of this node where no packet came in that says it: as a rule a peer that we call first.
 fn public_address(config: &Config) -> IpAddr {
     let bound = config.sip.udp.map(|udp| udp.ip()).filter(|address| !address.is_unspecified());
-    config.sip.public_address.or(bound).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    let peers = || config.trunks.iter().filter(|trunk| matches!(trunk.kind, TrunkKind::Peer));
+    let towards_peers = || peers().filter_map(|trunk| server(trunk).ok()).find_map(address_towards);
+    config.sip.public_address.or(bound).or_else(towards_peers).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+/// The address of this machine that packets to `peer` leave from; connecting UDP sends nothing.
+fn address_towards(peer: SocketAddr) -> Option<IpAddr> {
+    let any: IpAddr =
+        if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind(SocketAddr::new(any, 0)).ok()?;
+    socket.connect(peer).ok()?;
+    socket.local_addr().ok().map(|local| local.ip())
 }
 
 fn account(config: &Config, trunk: &Trunk) -> Result<sip::TrunkAccount, String> {

@@ -339,3 +339,40 @@ fn fresh_seed(rng: &mut ChaCha20Rng) -> [u8; 32] {
     rng.fill_bytes(&mut seed);
     seed
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trunk_that_a_reload_takes_away_is_down_and_up_again_when_it_comes_back() {
+        let setup = Setup {
+            node_name: "test".to_owned(),
+            version: "0".to_owned(),
+            epoch: Epoch(1),
+            last_seq: 0,
+            sip: sip::Config::default(),
+            accounts: Vec::new(),
+            calls: call::tests::setup(),
+            queues: Vec::new(),
+            cards: Vec::new(),
+        };
+        let now = Now::default();
+        let mut engine = Engine::new(setup.clone(), [1; 32], now);
+        while engine.poll().is_some() {}
+        let mut without = setup.clone();
+        without.calls.trunks.remove(&TrunkName::from("b"));
+        let mut said = Vec::new();
+        for setup in [without, setup] {
+            engine.handle(Input::Reload(Box::new(setup)), now);
+            while let Some(output) = engine.poll() {
+                if let Output::Fact(Fact { what: What::TrunkUp { trunk, .. }, .. }) = output {
+                    said.push(("up", trunk));
+                } else if let Output::Fact(Fact { what: What::TrunkDown { trunk, .. }, .. }) = output {
+                    said.push(("down", trunk));
+                }
+            }
+        }
+        assert_eq!(said, [("down", "b".into()), ("up", "b".into())]);
+    }
+}

@@ -1,0 +1,390 @@
+//! Calls driven from outside: inputs in, outputs looked at.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "tests"
+)]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::dialplan::{Known, Plan};
+use crate::fact::{CallResult, ToneKind};
+use crate::sdp::Direction as Sends;
+use crate::sdp::negotiate::{self as sdp, Codec};
+use crate::sdp::webrtc::{Fingerprint, Ours, Setup as Role};
+use crate::sip::Way;
+use crate::terms::{FlowId, Secret};
+
+const PLAN: &str = r#"
+[[route]]
+name = "in"
+when = { from = "trunk:*" }
+do = [ { queue = "orders", wait = "10s" }, { hang_up = "normal" } ]
+[[route]]
+name = "out"
+when = { from = "operators", number = "any" }
+do = [ { dial = "dialled", over = ["a", "b"] } ]
+"#;
+
+/// Two trunks that are always up, one queue, and the plan above.
+pub(crate) fn setup() -> Setup {
+    let trunks = ["a", "b"].map(TrunkName::from);
+    let known = Known { queues: vec!["orders".into()], trunks: trunks.to_vec(), sounds: Vec::new() };
+    let plan = Plan::read(&[("plan.toml".to_owned(), PLAN.to_owned())], &known).unwrap();
+    let trunk = |name: &TrunkName| Trunk {
+        name: name.clone(),
+        channels: 2,
+        caller_from: vec!["From".to_owned()],
+        number_rules: Vec::new(),
+        dial_rules: Vec::new(),
+        codecs: vec![Codec::Pcma, Codec::Pcmu],
+        fixed: true,
+        unproved: false,
+        line: Some("+380441110001".to_owned()),
+    };
+    let queue = Queue { name: "orders".into(), music: String::new() };
+    Setup {
+        domain: "tandem.local".to_owned(),
+        trunks: trunks.iter().map(|name| (name.clone(), trunk(name))).collect(),
+        queues: BTreeMap::from([(queue.name.clone(), queue)]),
+        plan: Arc::new(plan),
+        numbers: Vec::new(),
+        media: MediaSetup {
+            rtp_ports: vec![20_000, 20_002, 20_004],
+            webrtc_ports: vec![10_000],
+            address: None,
+            fallback: IpAddr::from([10, 0, 0, 1]),
+            fingerprint: [9; 32],
+        },
+        limits: Limits {
+            calls: 10,
+            calls_per_second: 10,
+            emergency: vec!["112".to_owned()],
+            call_duration_ms: 0,
+            destinations: Vec::new(),
+            operator_calls_per_minute: 10,
+        },
+        zone: jiff::tz::TimeZone::UTC,
+        time_is_up: "sorry.wav".to_owned(),
+    }
+}
+
+fn now() -> Now {
+    Now { mono_ms: 1_000, wall_ms: 1_000 }
+}
+
+/// Ann's browser.
+fn browser() -> sdp::Local {
+    sdp::Local::WebRtc(Box::new(Ours {
+        at: SocketAddr::from(([10, 0, 2, 1], 50_000)),
+        session_id: 7,
+        version: 1,
+        ufrag: "abcd".to_owned(),
+        pwd: Secret::new("apasswordoftwentytwochars".to_owned()),
+        fingerprint: Fingerprint([4; 32]),
+        setup: Role::Active,
+        ice_lite: false,
+        mid: "0".to_owned(),
+        ssrc: 5,
+        cname: "ann".to_owned(),
+    }))
+}
+
+fn carrier() -> sdp::Local {
+    sdp::Local::Plain {
+        address: IpAddr::from([10, 0, 1, 1]),
+        port: 30_000,
+        session_id: 8,
+        version: 1,
+        mux: false,
+    }
+}
+
+fn answer(local: &sdp::Local, offer: &[u8]) -> Bytes {
+    let offer = sdp::read_offer(offer).unwrap();
+    Bytes::from(sdp::answer(&offer, local, &[Codec::Pcma]).unwrap().1)
+}
+
+/// A line without `telephone-event`, as old gateways write it.
+fn without_events(sdp: &Bytes) -> Bytes {
+    let text = String::from_utf8(sdp.to_vec()).unwrap();
+    let lines = text.split_inclusive("\r\n").filter(|line| !line.contains(":101 "));
+    Bytes::from(lines.collect::<String>().replace("RTP/AVP 8 101", "RTP/AVP 8"))
+}
+
+/// The calls, and a counter of legs.
+struct House {
+    calls: Calls,
+    next_leg: u64,
+}
+
+impl House {
+    fn new(setup: Setup) -> Self {
+        let mut house = Self { calls: Calls::new(setup, [1; 32]), next_leg: 100 };
+        let path = sip::Path::Ws {
+            flow: FlowId(1),
+            remote: SocketAddr::from(([10, 0, 2, 1], 40_000)),
+            local: SocketAddr::from(([10, 0, 0, 1], 8080)),
+            secure: false,
+        };
+        let who = Party::Operator("ann".into());
+        house.sip(sip::Event::Registered { who, instance: "browser".to_owned(), path, expires_s: 60 });
+        house
+    }
+
+    fn give(&mut self, input: Input) -> (Result<Option<CallId>, Denied>, Vec<Output>) {
+        let next = &mut self.next_leg;
+        self.calls.supply_legs(|| {
+            *next += 1;
+            LegId(*next)
+        });
+        let result = self.calls.handle(input, now());
+        (result, std::iter::from_fn(|| self.calls.poll()).collect())
+    }
+
+    fn sip(&mut self, event: sip::Event) -> Vec<Output> {
+        self.give(Input::Sip(event)).1
+    }
+
+    fn dial(&mut self, to: &str) -> (Result<Option<CallId>, Denied>, Vec<Output>) {
+        self.give(Input::Dial { operator: "ann".into(), to: to.to_owned(), trunk: None })
+    }
+
+    /// Ann dials and her own phone answers: her leg, and the leg and offer to the carrier.
+    fn dialled(&mut self) -> (CallId, LegId, LegId, Bytes) {
+        let (call, out) = self.dial("+380671234567");
+        let (own, sdp) = invite(&out);
+        let sdp = answer(&browser(), &sdp);
+        let out = self.sip(sip::Event::Answered { leg: own, sdp });
+        let (far, sdp) = invite(&out);
+        (call.unwrap().unwrap(), own, far, sdp)
+    }
+
+    /// A caller waits in the queue.
+    fn caller(&mut self) -> (CallId, LegId) {
+        let leg = LegId(1);
+        let out = self.sip(sip::Event::Invited(Box::new(sip::Invited {
+            leg,
+            from: Party::Trunk("a".into()),
+            path: sip::Path::Udp {
+                remote: SocketAddr::from(([10, 0, 1, 1], 5060)),
+                local: SocketAddr::from(([10, 0, 0, 1], 5060)),
+            },
+            to_user: "+380441110001".to_owned(),
+            dialled: "+380441110001".to_owned(),
+            display: String::new(),
+            identities: Vec::new(),
+            private: false,
+            sdp: Bytes::from(sdp::offer(&carrier(), &[Codec::Pcma], Sends::SendRecv)),
+        })));
+        let waits = out.iter().find_map(|output| match output {
+            Output::Wait { call, .. } => Some(*call),
+            _ => None,
+        });
+        (waits.expect("he waits"), leg)
+    }
+}
+
+fn invite(out: &[Output]) -> (LegId, Bytes) {
+    let invite = out.iter().find_map(|output| match output {
+        Output::Sip(sip::Command::Invite { leg, sdp, .. }) => Some((*leg, sdp.clone())),
+        _ => None,
+    });
+    invite.unwrap_or_else(|| panic!("no INVITE in {out:?}"))
+}
+
+fn facts(out: &[Output]) -> Vec<&What> {
+    out.iter()
+        .filter_map(|output| match output {
+            Output::Fact { what, .. } => Some(what),
+            _ => None,
+        })
+        .collect()
+}
+
+fn opened(out: &[Output]) -> PortId {
+    let open = out.iter().find_map(|output| match output {
+        Output::Media { command: MediaCommand::Open { port, .. }, .. } => Some(*port),
+        _ => None,
+    });
+    open.expect("a port is opened")
+}
+
+fn ended(out: &[Output]) -> Option<(CallResult, u16)> {
+    facts(out).into_iter().find_map(|what| match what {
+        What::Ended { result, cause, .. } => Some((*result, cause.q850)),
+        _ => None,
+    })
+}
+
+fn failed(leg: LegId, q850: u16, code: u16, way: Way) -> sip::Event {
+    let cause = Cause { q850, sip: code, words: String::new() };
+    sip::Event::Failed { leg, code, cause, way }
+}
+
+#[test]
+fn a_browser_that_we_called_may_hold_by_sip_and_restart_ice() {
+    let mut house = House::new(setup());
+    let (_, own, ..) = house.dialled();
+    let offer = sdp::offer(&browser(), &[Codec::Pcma], Sends::SendOnly).replace("abcd", "efgh");
+    let out = house.sip(sip::Event::Offered { leg: own, sdp: Some(Bytes::from(offer)) });
+    let answered = out.iter().find_map(|output| match output {
+        Output::Sip(sip::Command::AnswerChange { sdp, .. }) => {
+            Some(String::from_utf8_lossy(sdp).into_owned())
+        }
+        _ => None,
+    });
+    assert!(answered.unwrap().contains("a=setup:passive"));
+    let restart =
+        |output: &Output| matches!(output, Output::Media { command: MediaCommand::Restart { .. }, .. });
+    assert_eq!(out.iter().filter(|output| restart(output)).count(), 1);
+}
+
+#[test]
+fn an_offer_that_is_refused_leaves_the_ice_credentials_as_they_were() {
+    let mut house = House::new(setup());
+    let (call, own, ..) = house.dialled();
+    let before = house.calls.call(call).unwrap().first.port.clone();
+    let offer = sdp::offer(&browser(), &[Codec::Pcma], Sends::SendRecv)
+        .replace("abcd", "efgh")
+        .replace("actpass", "passive");
+    let out = house.sip(sip::Event::Offered { leg: own, sdp: Some(Bytes::from(offer)) });
+    assert!(matches!(out.as_slice(), [Output::Sip(sip::Command::RefuseChange { code: 488, .. })]), "{out:?}");
+    assert_eq!(house.calls.call(call).unwrap().first.port, before);
+}
+
+#[test]
+fn a_caller_who_waited_long_enough_leaves_the_queue_once_and_has_not_abandoned() {
+    let mut house = House::new(setup());
+    let (call, _) = house.caller();
+    let (_, out) = house.give(Input::WaitedOut { call, why: "timeout" });
+    let left: Vec<&str> = facts(&out)
+        .into_iter()
+        .filter_map(|what| match what {
+            What::LeftQueue { why, .. } => Some(why.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(left, ["timeout"]);
+    assert!(!out.iter().any(|output| matches!(output, Output::Left { .. })));
+    assert_eq!(ended(&out), Some((CallResult::Overflow, 16)));
+}
+
+#[test]
+fn a_dial_at_the_desk_counts_against_the_houses_limit_and_an_emergency_passes_it() {
+    let mut full = setup();
+    full.limits.calls = 0;
+    let mut house = House::new(full);
+    assert_eq!(house.dial("+380671234567").0.unwrap_err().status, 503);
+    assert!(house.calls.is_empty());
+    assert!(house.dial("112").0.is_ok());
+}
+
+#[test]
+fn a_media_port_that_cannot_be_opened_is_a_failed_way_and_no_channel_is_lost() {
+    let mut house = House::new(setup());
+    let (_, out) = house.dial("+380671234567");
+    let (own, sdp) = invite(&out);
+    let out = house.sip(sip::Event::Answered { leg: own, sdp: answer(&browser(), &sdp) });
+    let why = "address in use".to_owned();
+    let (_, out) = house.give(Input::Media(MediaEvent::OpenFailed { port: opened(&out), why }));
+    let (second, _) = invite(&out);
+    let load = |house: &House| ["a", "b"].map(|name| house.calls.room.load[&TrunkName::from(name)]);
+    assert_eq!(load(&house), [0, 1]);
+    let out = house.sip(failed(second, 17, 486, Way::Person));
+    assert_eq!(load(&house), [0, 0]);
+    assert_eq!(ended(&out), None, "the operator hears why first");
+    assert_eq!(house.calls.len(), 1);
+}
+
+#[test]
+fn a_desk_whose_media_port_fails_while_it_rings_costs_the_caller_nothing() {
+    let mut house = House::new(setup());
+    let (call, _) = house.caller();
+    let (queue, operator) = ("orders".into(), "ann".into());
+    let (_, out) = house.give(Input::Assigned { call, queue, operator, auto_answer: true });
+    let why = "no such address".to_owned();
+    let (_, out) = house.give(Input::Media(MediaEvent::OpenFailed { port: opened(&out), why }));
+    assert!(out.iter().any(|output| matches!(output, Output::Declined { refused: false, .. })));
+    assert!(matches!(house.calls.call(call).unwrap().stage, Stage::Waiting { .. }));
+}
+
+#[test]
+fn the_record_says_busy_even_when_the_operator_hangs_up_during_the_tone() {
+    for by_desk in [true, false] {
+        let mut house = House::new(setup());
+        let (call, own, far, _) = house.dialled();
+        house.sip(failed(far, 17, 486, Way::Person));
+        let out = if by_desk {
+            house.give(Input::HangUp { call, by: "ann".into() }).1
+        } else {
+            let cause = Cause { q850: 16, sip: 0, words: String::new() };
+            house.sip(sip::Event::Ended { leg: own, cause, by_peer: true })
+        };
+        assert_eq!(ended(&out), Some((CallResult::Busy, 17)));
+        assert!(house.calls.is_empty());
+    }
+}
+
+#[test]
+fn early_media_that_cannot_be_read_does_not_keep_our_ring_back_away() {
+    let mut house = House::new(setup());
+    let (_, _, far, _) = house.dialled();
+    house.sip(sip::Event::EarlyMedia { leg: far, sdp: Bytes::from_static(b"v=0\r\n") });
+    let out = house.sip(sip::Event::Rang { leg: far });
+    let rings = |what: &&What| matches!(what, What::Tone { tone: ToneKind::Ringback, local: true });
+    assert_eq!(facts(&out).iter().filter(|what| rings(what)).count(), 1);
+}
+
+#[test]
+fn early_media_without_packets_rings_as_long_as_the_plan_says() {
+    let mut house = House::new(setup());
+    let (call, _, far, sdp) = house.dialled();
+    house.sip(sip::Event::EarlyMedia { leg: far, sdp: answer(&carrier(), &sdp) });
+    let port = house.calls.call(call).unwrap().second.as_ref().unwrap().port.as_ref().unwrap().id;
+    house.give(Input::Media(MediaEvent::Dead { port })).0.unwrap();
+    assert!(matches!(house.calls.call(call).unwrap().stage, Stage::Dialling(_)));
+}
+
+#[test]
+fn digits_go_by_info_to_a_trunk_that_takes_no_events() {
+    for events in [true, false] {
+        let mut house = House::new(setup());
+        let (call, _, far, sdp) = house.dialled();
+        let sdp = answer(&carrier(), &sdp);
+        let sdp = if events { sdp } else { without_events(&sdp) };
+        house.sip(sip::Event::Answered { leg: far, sdp });
+        let port = house.calls.call(call).unwrap().first.port.as_ref().unwrap().id;
+        let (_, out) = house.give(Input::Media(MediaEvent::Digit { port, digit: '5', duration_ms: 100 }));
+        let sent = out.iter().any(|output| {
+            matches!(output, Output::Sip(sip::Command::SendDigit { leg, digit: '5', .. }) if *leg == far)
+        });
+        assert_eq!(sent, !events);
+    }
+}
+
+#[test]
+fn a_phone_that_holds_by_sip_is_not_resumed_by_the_desk() {
+    let mut house = House::new(setup());
+    let (call, own, far, sdp) = house.dialled();
+    house.sip(sip::Event::Answered { leg: far, sdp: answer(&carrier(), &sdp) });
+    house.give(Input::Hold { call, on: true }).0.unwrap();
+    let hold = Bytes::from(sdp::offer(&browser(), &[Codec::Pcma], Sends::Inactive));
+    house.sip(sip::Event::Offered { leg: own, sdp: Some(hold) });
+    let (denied, out) = house.give(Input::Hold { call, on: false });
+    assert_eq!(denied.unwrap_err().status, 409);
+    assert!(out.is_empty(), "{out:?}");
+    let back = Bytes::from(sdp::offer(&browser(), &[Codec::Pcma], Sends::SendRecv));
+    house.sip(sip::Event::Offered { leg: own, sdp: Some(back) });
+    let (_, out) = house.give(Input::Hold { call, on: false });
+    assert!(
+        out.iter().any(|output| matches!(output, Output::Media { command: MediaCommand::Join { .. }, .. }))
+    );
+}
