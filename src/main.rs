@@ -8,7 +8,7 @@ use anyhow::{Result, anyhow};
 use clap::{Parser, Subcommand};
 use tandem::command::{check, demo, health, node, run, setup, status, try_number, user};
 use tandem::config::Config;
-use tandem::dialplan::LocalTime;
+use tandem::dialplan::{LocalTime, Mistake};
 use tandem::edge::clock;
 
 /// Telephony control and WebRTC call bridge for a dispatch centre.
@@ -82,7 +82,9 @@ enum Command {
         config: Option<PathBuf>,
     },
     /// Prints the way a call would take, step by step.
-    #[command(after_help = "Example: tandem try +380441234567 --from trunk:gsm-1 --at \"sat 03:00\"")]
+    #[command(
+        after_help = "Example: tandem try +380441234567 --from trunk:gsm-1 --config config/dev.toml --at \"sat 03:00\""
+    )]
     Try {
         /// The number called.
         number: String,
@@ -123,7 +125,7 @@ fn act(command: Command) -> Result<()> {
         Command::Health { config } => show(in_runtime(health::run(&load(config)?))?),
         Command::Check { config } => {
             let report = check::check(config.as_deref(), check::DIALPLANS.as_ref());
-            let report = report.map_err(|mistakes| anyhow!("\n{}", node::lines(&mistakes)))?;
+            let report = report.map_err(|mistakes| told(&mistakes))?;
             for warning in &report.warnings {
                 say(&format!("warning: {warning}"))?;
             }
@@ -131,7 +133,7 @@ fn act(command: Command) -> Result<()> {
         }
         Command::Try { number, from, at, caller, config } => {
             let report = check::check(config.as_deref(), check::DIALPLANS.as_ref());
-            let report = report.map_err(|mistakes| anyhow!("\n{}", node::lines(&mistakes)))?;
+            let report = report.map_err(|mistakes| told(&mistakes))?;
             let zone = report.config.node.time_zone();
             let at = match at {
                 Some(text) => LocalTime::parse(&text).map_err(|words| anyhow!("--at: {words}"))?,
@@ -145,7 +147,13 @@ fn act(command: Command) -> Result<()> {
 }
 
 fn load(file: Option<PathBuf>) -> Result<Config> {
-    Config::load(file.as_deref()).map_err(|mistakes| anyhow!("\n{}", node::lines(&mistakes)))
+    Config::load(file.as_deref()).map_err(|mistakes| told(&mistakes))
+}
+
+/// One mistake stays on the line of the program's name, more begin below it.
+fn told(mistakes: &[Mistake]) -> anyhow::Error {
+    let words = node::lines(mistakes);
+    if mistakes.len() > 1 { anyhow!("{} mistakes\n{words}", mistakes.len()) } else { anyhow!(words) }
 }
 
 /// Prints what a command said.

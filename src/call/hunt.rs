@@ -27,6 +27,8 @@ pub struct Hunt {
     pub last: Option<Cause>,
     /// Whether the carrier's sound is joined already.
     pub early: bool,
+    /// Whether a packet of it came: until then our ring-back is what is heard.
+    pub heard: bool,
     /// Whether our ring-back plays.
     pub ringback: bool,
 }
@@ -34,13 +36,25 @@ pub struct Hunt {
 impl Hunt {
     /// A search over `ways`.
     pub fn new(number: Number, show: Number, ways: Vec<TrunkName>, ring_ms: u64) -> Self {
-        Self { number, show, ways, next: 0, leg: None, ring_ms, last: None, early: false, ringback: false }
+        Self {
+            number,
+            show,
+            ways,
+            next: 0,
+            leg: None,
+            ring_ms,
+            last: None,
+            early: false,
+            heard: false,
+            ringback: false,
+        }
     }
 
     /// The next way that `usable` allows.
     pub fn advance(&mut self, usable: impl Fn(&TrunkName) -> bool) -> Option<TrunkName> {
         self.leg = None;
         self.early = false;
+        self.heard = false;
         self.ringback = false;
         while let Some(way) = self.ways.get(self.next) {
             self.next = self.next.saturating_add(1);

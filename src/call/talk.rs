@@ -52,8 +52,11 @@ impl Call {
             self.tell_leg(room, &leg);
             if let Party::Trunk(trunk) = leg.party.clone() {
                 room.fact(self.id, What::Ringing { trunk });
-                self.far_rings(room);
             }
+        }
+        // A carrier that promised sound (183) and sent none is still rung for by us.
+        if matches!(leg.party, Party::Trunk(_)) {
+            self.far_rings(room);
         }
         self.second = Some(leg);
         Next::Goes
@@ -279,6 +282,7 @@ impl Call {
         if let Stage::Dialling(hunt) = &mut self.stage
             && hunt.early
         {
+            hunt.heard = true;
             hunt.ringback = false;
             self.stop(room);
         }

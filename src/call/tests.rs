@@ -344,6 +344,22 @@ fn early_media_that_cannot_be_read_does_not_keep_our_ring_back_away() {
 }
 
 #[test]
+fn a_carrier_that_promises_sound_and_sends_none_is_rung_for_by_us() {
+    let mut house = House::new(setup());
+    let (call, _, far, sdp) = house.dialled();
+    let rings = |out: &[Output]| {
+        let rings = |what: &&What| matches!(what, What::Tone { tone: ToneKind::Ringback, local: true });
+        facts(out).iter().filter(|what| rings(what)).count()
+    };
+    house.sip(sip::Event::EarlyMedia { leg: far, sdp: answer(&carrier(), &sdp) });
+    assert_eq!(rings(&house.sip(sip::Event::Rang { leg: far })), 1);
+    assert_eq!(rings(&house.sip(sip::Event::Rang { leg: far })), 0, "it rings already");
+    let port = house.calls.call(call).unwrap().second.as_ref().unwrap().port.as_ref().unwrap().id;
+    house.give(Input::Media(MediaEvent::FirstPacket { port })).0.unwrap();
+    assert_eq!(rings(&house.sip(sip::Event::Rang { leg: far })), 0, "the carrier is heard");
+}
+
+#[test]
 fn early_media_without_packets_rings_as_long_as_the_plan_says() {
     let mut house = House::new(setup());
     let (call, _, far, sdp) = house.dialled();

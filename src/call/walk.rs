@@ -276,7 +276,7 @@ impl Call {
     /// The far phone rings: our ring-back, unless the carrier's sound is there.
     pub(super) fn far_rings(&mut self, room: &mut Room) {
         let Stage::Dialling(hunt) = &mut self.stage else { return };
-        if hunt.early || hunt.ringback {
+        if hunt.heard || hunt.ringback {
             return;
         }
         hunt.ringback = true;

@@ -1,23 +1,27 @@
 //! `tandem setup`: from an unpacked program to a place where the first person can log in.
 //!
 //! Invariant: what exists is never overwritten without `--force`; run twice, the second run changes
-//! nothing and says so.
+//! nothing and says so. What can be refused is refused before the first file is written.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use clap::Args;
 
+use crate::command::node::lines;
 use crate::command::user::{carry_out, password};
 use crate::config::Config;
 use crate::edge::certificate;
 use crate::edge::store::Role;
 use crate::edge::web::control::UserRequest;
+use crate::terms::Secret;
 
 /// Where the configuration goes if nothing else is said.
-pub const CONFIG_FILE: &str = "config/tandem.toml";
+///
+/// Not `config/tandem.toml`: that is the example which explains every key, and it stays as it is.
+pub const CONFIG_FILE: &str = "tandem.toml";
 /// The web certificate and its key, below the data folder.
 const WEB_FILES: (&str, &str) = ("web.crt", "web.key");
 
@@ -58,13 +62,20 @@ struct Wishes {
 /// # Errors
 /// In words: something exists already, cannot be written, or was not answered.
 pub async fn run(file: &Path, given: SetupArgs) -> Result<String> {
-    let wishes = decide(&given)?;
+    let known = if file.exists() && !given.force { Some(read(file)?) } else { None };
+    let wishes = decide(&given, known.as_ref().unwrap_or(&Config::default()))?;
+    if let Some(known) = &known {
+        agree(file, known, &wishes)?;
+    }
+    let accounts = known.unwrap_or_default();
+    let password =
+        if is_admin(&accounts, &wishes.admin).await? { None } else { Some(password(given.password_stdin)?) };
     let mut said = Vec::new();
     let config = write_config(file, &wishes, given.force, &mut said)?;
     if !wishes.names.is_empty() {
         write_certificate(&config.node.data_dir, &wishes.names, given.force, &mut said)?;
     }
-    add_admin(&config, &wishes.admin, given.password_stdin, &mut said).await?;
+    add_admin(&config, file, &wishes.admin, password, &mut said).await?;
     let scheme = if config.web.tls_cert.is_some() { "https" } else { "http" };
     let host = wishes.names.first().cloned().unwrap_or_else(|| config.web.listen.ip().to_string());
     said.push(format!(
@@ -76,8 +87,8 @@ pub async fn run(file: &Path, given: SetupArgs) -> Result<String> {
     Ok(said.join("\n") + "\n")
 }
 
-fn decide(given: &SetupArgs) -> Result<Wishes> {
-    let defaults = Config::default();
+/// `defaults`: what the configuration says, where there is one.
+fn decide(given: &SetupArgs, defaults: &Config) -> Result<Wishes> {
     let admin = answer(given.admin.clone(), "Name of the first administrator", "admin", "--admin")?;
     let domain = answer(given.domain.clone(), "SIP domain", &defaults.sip.domain, "--domain")?;
     let listen = given.listen.map(|address| address.to_string());
@@ -91,7 +102,8 @@ fn decide(given: &SetupArgs) -> Result<Wishes> {
         "{domain:?} is no domain: letters, digits, dots and dashes"
     );
     let mut names = given.names.clone();
-    if names.is_empty() && !listen.ip().is_loopback() {
+    let has_certificate = defaults.web.tls_cert.is_some();
+    if names.is_empty() && !listen.ip().is_loopback() && !has_certificate {
         let words = "Names or addresses that browsers open, with spaces between";
         let default = if listen.ip().is_unspecified() { String::new() } else { listen.ip().to_string() };
         let typed = answer(None, words, &default, "--name")?;
@@ -99,10 +111,29 @@ fn decide(given: &SetupArgs) -> Result<Wishes> {
     }
     let needs_tls = !listen.ip().is_loopback();
     ensure!(
-        !needs_tls || !names.is_empty(),
+        !needs_tls || !names.is_empty() || has_certificate,
         "browsers give a microphone only to https or 127.0.0.1: say with --name what they will open"
     );
     Ok(Wishes { admin, domain, listen, names })
+}
+
+/// A configuration that exists must say what was wished: it is not changed behind its owner's back,
+/// and a wish that nothing follows is not passed over.
+fn agree(file: &Path, known: &Config, wishes: &Wishes) -> Result<()> {
+    let differs = if known.sip.domain != wishes.domain {
+        format!("sip.domain = {:?}", known.sip.domain)
+    } else if known.web.listen != wishes.listen {
+        format!("web.listen = \"{}\"", known.web.listen)
+    } else if !wishes.names.is_empty() && known.web.tls_cert.is_none() {
+        "no web.tls_cert".to_owned()
+    } else {
+        return Ok(());
+    };
+    bail!(
+        "{} is there already and says {differs}: edit it, or write another with --config FILE, or overwrite it \
+         with --force (its trunks and queues are lost)",
+        file.display()
+    )
 }
 
 /// What was given, or typed, or the default where the answer is empty.
@@ -133,11 +164,11 @@ fn write_config(file: &Path, wishes: &Wishes, force: bool, said: &mut Vec<String
         replace(file, config_text(wishes).as_bytes())?;
         said.push(format!("{} {}", file.display(), if exists { "overwritten" } else { "written" }));
     }
-    let mistakes = |all: Vec<crate::config::ConfigError>| {
-        let lines: Vec<String> = all.iter().map(ToString::to_string).collect();
-        anyhow::anyhow!("{}", lines.join("\n"))
-    };
-    Config::load(Some(file)).map_err(mistakes)
+    read(file)
+}
+
+fn read(file: &Path) -> Result<Config> {
+    Config::load(Some(file)).map_err(|mistakes| anyhow!(lines(&mistakes)))
 }
 
 /// Only what differs from the defaults: the annotated example file names all keys.
@@ -188,35 +219,42 @@ fn write_certificate(data_dir: &Path, names: &[String], force: bool, said: &mut 
     Ok(())
 }
 
-/// The first administrator; an account of that name stays as it is.
-async fn add_admin(config: &Config, name: &str, from_stdin: bool, said: &mut Vec<String>) -> Result<()> {
+/// Whether this administrator is there; an account of that name with another role is refused.
+async fn is_admin(config: &Config, name: &str) -> Result<bool> {
+    if !config.node.data_dir.exists() {
+        return Ok(false);
+    }
     let accounts: Vec<Known> = serde_json::from_value(carry_out(config, UserRequest::List).await?)?;
-    if let Some(known) = accounts.iter().find(|account| account.name == name) {
-        ensure!(
-            known.role == Role::Admin,
-            "{name} is there already, but as {}: choose another --admin",
-            known.role
-        );
+    let Some(known) = accounts.iter().find(|account| account.name == name) else { return Ok(false) };
+    ensure!(
+        known.role == Role::Admin,
+        "{name} is there already, but as {}: choose another --admin",
+        known.role
+    );
+    Ok(true)
+}
+
+/// The first administrator; without a password he is there already and stays as he is.
+async fn add_admin(
+    config: &Config,
+    file: &Path,
+    name: &str,
+    password: Option<Secret<String>>,
+    said: &mut Vec<String>,
+) -> Result<()> {
+    let Some(password) = password else {
         said.push(format!(
-            "administrator {name} is there already; for a new password: tandem user password {name}"
+            "administrator {name} is there already; for a new password: tandem user password {name} --config {}",
+            file.display()
         ));
         return Ok(());
-    }
+    };
     let (queues, skills) = (Vec::new(), Vec::new());
-    let password = password(from_stdin)?;
-    carry_out(
-        config,
-        UserRequest::Add {
-            name: name.to_owned(),
-            role: Role::Admin,
-            queues,
-            skills,
-            password,
-            sip_phone: false,
-        },
-    )
-    .await?;
-    said.push(format!("administrator {name} added"));
+    let name = name.to_owned();
+    let added = format!("administrator {name} added");
+    let role = Role::Admin;
+    carry_out(config, UserRequest::Add { name, role, queues, skills, password, sip_phone: false }).await?;
+    said.push(added);
     Ok(())
 }
 
@@ -230,7 +268,6 @@ struct Known {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::terms::Secret;
 
     fn wishes(listen: &str, names: &[&str]) -> Wishes {
         Wishes {
@@ -282,13 +319,14 @@ mod tests {
     #[test]
     fn a_listener_for_others_needs_names_and_a_domain_is_one() {
         let given = |listen: &str, domain: &str, names: &[&str]| {
-            decide(&SetupArgs {
+            let given = SetupArgs {
                 admin: Some("root".into()),
                 domain: Some(domain.into()),
                 listen: Some(listen.parse().unwrap()),
                 names: names.iter().map(|name| (*name).to_owned()).collect(),
                 ..SetupArgs::default()
-            })
+            };
+            decide(&given, &Config::default())
         };
         assert!(given("127.0.0.1:8080", "dispatch.example", &[]).is_ok());
         assert!(given("0.0.0.0:8443", "dispatch.example", &["desk.example"]).is_ok());
@@ -312,15 +350,27 @@ mod tests {
             .await
             .unwrap();
         }
-        let mut said = Vec::new();
-        add_admin(&config, "root", true, &mut said).await.unwrap();
-        assert!(said.first().unwrap().contains("is there already"));
-        assert!(
-            add_admin(&config, "anna", true, &mut said)
-                .await
-                .unwrap_err()
-                .to_string()
-                .contains("as operator")
-        );
+        assert!(is_admin(&config, "root").await.unwrap());
+        assert!(!is_admin(&config, "vera").await.unwrap());
+        assert!(is_admin(&config, "anna").await.unwrap_err().to_string().contains("as operator"));
+    }
+
+    #[test]
+    fn a_configuration_that_says_something_else_is_neither_changed_nor_passed_over() {
+        let file = Path::new("tandem.toml");
+        let known = Config::default();
+        let of = |listen: &str, domain: &str, names: &[&str]| {
+            agree(file, &known, &Wishes { domain: domain.into(), ..wishes(listen, names) })
+        };
+        let (listen, domain) = (known.web.listen.to_string(), known.sip.domain.as_str());
+        assert!(of(&listen, domain, &[]).is_ok());
+        for (refused, says) in [
+            (of(&listen, "other.example", &[]), "sip.domain"),
+            (of("127.0.0.1:9000", domain, &[]), "web.listen"),
+            (of(&listen, domain, &["192.0.2.7"]), "web.tls_cert"),
+        ] {
+            let words = refused.unwrap_err().to_string();
+            assert!(words.contains(says) && words.contains("--force"), "{words}");
+        }
     }
 }

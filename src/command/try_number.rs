@@ -58,7 +58,11 @@ fn origin<'c>(config: &'c Config, from: &str) -> Result<Option<&'c Trunk>, Strin
     let name =
         from.strip_prefix("trunk:").ok_or_else(|| format!("'{from}' is neither operators nor trunk:NAME"))?;
     let trunk = config.trunks.iter().find(|trunk| trunk.name.as_str() == name);
-    trunk.map(Some).ok_or_else(|| format!("there is no trunk '{name}'"))
+    trunk.map(Some).ok_or_else(|| {
+        let known: Vec<&str> = config.trunks.iter().map(|trunk| trunk.name.as_str()).collect();
+        let known = if known.is_empty() { "none (no --config?)".to_owned() } else { known.join(", ") };
+        format!("there is no trunk '{name}'; configured are: {known}")
+    })
 }
 
 fn headline(question: &Question<'_>, trunk: Option<&Trunk>, number: &Number) -> String {

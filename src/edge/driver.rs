@@ -34,6 +34,10 @@ pub use crate::edge::handle::{Ends, Handle, Inbox, Lookup, Shown, connect};
 
 /// Questions that may wait for their answers.
 pub const MAX_QUESTIONS: usize = 10_000;
+/// How long timers rest after a first panic, and at most after many, milliseconds: a timer that panics
+/// must not become a loop.
+const FIRST_REST_MS: u64 = 500;
+const LAST_REST_MS: u64 = 30_000;
 /// Batches of facts whose way into the store is timed; more than that are stored untimed.
 const MAX_UNSTORED: usize = 16_384;
 /// Inputs taken in one go before the timers are looked at again.
@@ -72,6 +76,9 @@ pub struct Driver {
     /// The newest record of every key: what the engine is made of again after a panic.
     records: BTreeMap<String, Vec<u8>>,
     last_panic_ms: Option<u64>,
+    /// After a panic timers rest until here: the same timer may be due again in the engine made anew.
+    timers_rest_until_ms: u64,
+    timers_rest_ms: u64,
     /// The number of the last fact that was published.
     last_seq: u64,
     /// Live sessions as the engine was told of them: their phones' keys are not in records.
@@ -101,6 +108,8 @@ impl Driver {
             unstored: VecDeque::new(),
             records: BTreeMap::new(),
             last_panic_ms: None,
+            timers_rest_until_ms: 0,
+            timers_rest_ms: FIRST_REST_MS,
             last_seq: 0,
             sessions: BTreeMap::new(),
             seed,
@@ -111,7 +120,8 @@ impl Driver {
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         self.drain();
         loop {
-            let wake = self.engine.next_timeout().map(clock::instant_of);
+            let wake =
+                self.engine.next_timeout().map(|at| clock::instant_of(at.max(self.timers_rest_until_ms)));
             let timer = async {
                 match wake {
                     Some(at) => tokio::time::sleep_until(at).await,
@@ -198,7 +208,10 @@ impl Driver {
         let now = clock::now();
         let count = self.records.len();
         error!("the engine panicked on {what}: it is made again from {count} records, without that input");
-        if self.last_panic_ms.is_some_and(|at| now.mono_ms.saturating_sub(at) < PANIC_PAIR_MS) {
+        let again = self.last_panic_ms.is_some_and(|at| now.mono_ms.saturating_sub(at) < PANIC_PAIR_MS);
+        self.timers_rest_ms = if again { (self.timers_rest_ms * 2).min(LAST_REST_MS) } else { FIRST_REST_MS };
+        self.timers_rest_until_ms = now.mono_ms.saturating_add(self.timers_rest_ms);
+        if again {
             error!("second panic within a minute: report this log, and restart the node when calls allow");
         }
         self.last_panic_ms = Some(now.mono_ms);

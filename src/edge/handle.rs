@@ -10,6 +10,7 @@ use dashmap::DashMap;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::edge::store::{Account, Health, Store};
+use crate::engine::desk::SIP_PHONE_SESSION;
 use crate::engine::{Answer, Ask, Asker, Input, Refusal, Role};
 use crate::fact::Fact;
 use crate::report::{Board, Event, EventLog, Since, Viewer, snapshot};
@@ -23,9 +24,6 @@ pub(super) const INBOX: usize = 16_384;
 pub(super) const EVENT_BACKLOG: usize = 4_096;
 /// Customers that may wait to be looked up.
 const LOOKUPS: usize = 1_024;
-
-/// The session that stands for an account's ordinary SIP phone.
-const SIP_PHONE: &str = "sip-phone";
 
 /// A letter to the engine's task.
 #[derive(Debug)]
@@ -134,7 +132,8 @@ impl Handle {
     /// An account's ordinary SIP phone may register from now on.
     pub async fn tell_sip_phone(&self, account: &Account, ha1: Ha1) {
         let asker = Asker { name: account.name.clone(), role: Role::Operator };
-        let ask = Ask::LoggedIn { session: SIP_PHONE.to_owned(), ha1, queues: account.queues.clone() };
+        let ask =
+            Ask::LoggedIn { session: SIP_PHONE_SESSION.to_owned(), ha1, queues: account.queues.clone() };
         if let Answer::Refused(refusal) = self.ask(asker, ask).await {
             tracing::warn!(user = %account.name, refusal.words, "its SIP phone cannot register");
         }

@@ -3,9 +3,10 @@
 //! Invariant: levels mean something: INFO a step of a call, WARN somebody might want to wake, ERROR
 //! somebody must; nothing here is logged a second time elsewhere.
 
+use serde::Serialize;
 use tracing::{debug, info, warn};
 
-use crate::fact::{Cause, Fact, Party, Phone, What};
+use crate::fact::{Cause, Direction, Fact, Flow, Party, Phone, What};
 
 fn name(party: &Party) -> &str {
     match party {
@@ -22,37 +23,59 @@ fn why(cause: &Cause) -> String {
     }
 }
 
+/// A value's word as events, API and call records write it.
+fn word(value: &impl Serialize) -> String {
+    let written = serde_json::to_value(value).ok();
+    written.as_ref().and_then(|word| word.as_str()).map(|word| word.replace('_', " ")).unwrap_or_default()
+}
+
+/// ` text`, or nothing where there is none.
+fn after_space(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!(" {text}") }
+}
+
+fn way(flow: Flow) -> &'static str {
+    match flow {
+        Flow::In => "towards us",
+        Flow::Out => "from us",
+    }
+}
+
 /// Writes one fact's line.
 pub fn tell(fact: &Fact) {
     let call = fact.call.map(|call| call.to_string()).unwrap_or_default();
-    let call = call.as_str();
+    let call = tracing::field::display(&call);
     match &fact.what {
         What::NodeStarted { name, version } => {
             info!("node {name} serves, version {version}, epoch {}", fact.epoch)
         }
-        What::TrunkUp { trunk, from } => info!("trunk {trunk} is up {from}"),
+        What::TrunkUp { trunk, from } => info!("trunk {trunk} is up{}", after_space(from)),
         What::TrunkDown { trunk, why } => warn!("trunk {trunk} is down: {why}"),
         What::TrunkLoad { trunk, busy } => debug!("trunk {trunk} carries {busy}"),
         What::TrunkFailed { trunk, cause } => warn!(call, "trunk {trunk} led nowhere: {}", why(cause)),
         What::Operator { operator, state, reason, phone, .. } => {
             let reason = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
+            let state = word(state);
             let phone = match phone {
                 Phone::Registered => "",
                 Phone::Lost => ", phone lost",
                 Phone::None => ", no phone",
             };
-            info!("operator {operator} is {state:?}{reason}{phone}");
+            info!("operator {operator} is {state}{reason}{phone}");
         }
         What::Arrived { direction, caller, called, trunk, operator, .. } => {
             let by =
                 trunk.as_ref().map(|trunk| trunk.as_str()).or(operator.as_ref().map(|name| name.as_str()));
-            info!(
-                call,
-                "{direction:?} call arrived from {}: {caller} calls {called}",
-                by.unwrap_or("nobody")
-            );
+            let kind = match direction {
+                Direction::In => "incoming",
+                Direction::Out => "outgoing",
+                Direction::Bridge => "bridged",
+            };
+            info!(call, "{kind} call from {}: {caller} calls {called}", by.unwrap_or("nobody"));
         }
-        What::Leg { party, state, codec, .. } => info!(call, "leg to {} is {state:?} {codec}", name(party)),
+        What::Leg { leg, party, state, codec, .. } => {
+            info!(call, "leg {leg} to {} is {}{}", name(party), word(state), after_space(codec));
+        }
         What::LegEnded { leg, cause } => info!(call, "leg {leg} ended: {}", why(cause)),
         What::Greeting { prompt } => info!(call, "hears {prompt}"),
         What::Queued { queue, priority } => info!(call, "waits in queue {queue}, priority {priority}"),
@@ -62,7 +85,7 @@ pub fn tell(fact: &Fact) {
         What::Ringing { trunk } => info!(call, "far end rings over {trunk}"),
         What::EarlyMedia { trunk } => info!(call, "the carrier behind {trunk} is heard before the answer"),
         What::Tone { tone, local } => {
-            info!(call, "{} tone {tone:?}", if *local { "our" } else { "the carrier's" })
+            info!(call, "{} tone {}", if *local { "our" } else { "the carrier's" }, word(tone))
         }
         What::Answered { operator, trunk, wait_ms, .. } => {
             let who = operator.as_ref().map(|name| name.as_str()).unwrap_or("nobody of ours");
@@ -72,11 +95,16 @@ pub fn tell(fact: &Fact) {
         What::Held => info!(call, "on hold"),
         What::Resumed => info!(call, "off hold"),
         What::Digit { leg } => debug!(call, "a digit from leg {leg}"),
-        What::MediaSilent { leg, flow, cause } => warn!(call, "leg {leg} is silent {flow:?}: {cause}"),
-        What::MediaRecovered { leg, flow } => info!(call, "leg {leg} is heard again {flow:?}"),
+        What::MediaSilent { leg, flow, cause } => warn!(call, "leg {leg} is silent {}: {cause}", way(*flow)),
+        What::MediaRecovered { leg, flow } => info!(call, "leg {leg} is heard again {}", way(*flow)),
         What::MediaQuality { leg, quality } => debug!(call, "leg {leg} sounds {quality:?}"),
         What::Ended { result, cause, by, wait_ms, talk_ms } => {
-            info!(call, "over by {by}: {result:?}, {}; waited {wait_ms} ms, talked {talk_ms} ms", why(cause));
+            info!(
+                call,
+                "over: {}, ended by {by}, {}; waited {wait_ms} ms, talked {talk_ms} ms",
+                word(result),
+                why(cause)
+            );
         }
         What::CardOpened { card, operator, .. } => info!(call, "card {card} opened for {operator}"),
         What::CardMoved { card, operator } => info!(call, "card {card} moved to {operator}"),

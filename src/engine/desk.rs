@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::fact::{Fields, OperatorState};
 use crate::terms::{CallId, CardId, OperatorName, QueueName, TrunkName};
 
+/// The session that stands for an account's ordinary SIP phone: it lives while the account has one.
+pub const SIP_PHONE_SESSION: &str = "sip-phone";
+
 /// Who asks: an account that the edge has authenticated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asker {

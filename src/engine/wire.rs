@@ -1,6 +1,7 @@
 //! The words that go from one machine to another, each direction in one table.
 
 use crate::acd::{FloorEvent, FloorInput, NotAnswered};
+use crate::engine::desk::SIP_PHONE_SESSION;
 use crate::engine::{
     Answer, Ask, Asker, CallId, CardId, Engine, Now, OperatorName, OperatorState, Output, Party, Phone,
     Refusal, RequestId, Role, Wanted, What, call, orders, sip,
@@ -268,10 +269,13 @@ impl Engine {
     fn logged_out(&mut self, operator: OperatorName, session: String, now: Now) -> Answer {
         if let Some(sessions) = self.sessions.get_mut(&operator) {
             sessions.remove(&session);
-            if sessions.is_empty() {
-                self.sessions.remove(&operator);
+            // With the last desk he is off his shift; his SIP phone stays registered.
+            if sessions.iter().all(|session| session == SIP_PHONE_SESSION) {
                 let (wanted, reason) = (Wanted::Offline, String::new());
                 self.floor.handle(FloorInput::Ask { operator: operator.clone(), wanted, reason }, now);
+            }
+            if sessions.is_empty() {
+                self.sessions.remove(&operator);
             }
         }
         let forget = sip::Command::ForgetPhone { operator, key: session };

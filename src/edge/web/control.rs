@@ -17,14 +17,12 @@ use tokio::time::timeout;
 use crate::edge::clock;
 use crate::edge::store::{Account, Role, Store, StoreError};
 use crate::edge::web::Web;
-use crate::engine::desk::{Answer, Ask, Asker};
+use crate::engine::desk::{Answer, Ask, Asker, SIP_PHONE_SESSION};
 use crate::sip::digest::Ha1;
 use crate::terms::{QueueName, Secret};
 
 /// Name of the socket below the data folder.
 pub const SOCKET: &str = "tandem.sock";
-/// The session that stands for an account's ordinary SIP phone, as `Handle::tell_sip_phone` names it.
-const SIP_PHONE: &str = "sip-phone";
 /// Longest line either way.
 const LINE_MAX_BYTES: u64 = 4 * 1024 * 1024;
 /// Nothing that is asked here takes longer.
@@ -255,7 +253,7 @@ impl Web {
             return Ok(());
         }
         let asker = Asker { name: name.into(), role: crate::engine::desk::Role::Operator };
-        let ask = Ask::LoggedOut { session: SIP_PHONE.to_owned() };
+        let ask = Ask::LoggedOut { session: SIP_PHONE_SESSION.to_owned() };
         if let Answer::Refused(refusal) = self.handle.ask(asker, ask).await {
             // Most accounts never had one.
             tracing::debug!(user = name, refusal.words, "no SIP phone to forget");
@@ -390,6 +388,6 @@ mod tests {
         assert!(matches!(told(&site), Ask::LoggedIn { ha1, .. } if ha1 == expected("other horse")));
         let disable = UserRequest::Disable { name: "carl".into(), disabled: true };
         site.web.carry_out(Request::User(disable)).await;
-        assert!(matches!(told(&site), Ask::LoggedOut { session } if session == SIP_PHONE));
+        assert!(matches!(told(&site), Ask::LoggedOut { session } if session == SIP_PHONE_SESSION));
     }
 }
