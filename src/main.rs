@@ -104,6 +104,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // Everything that Tandem writes holds numbers, keys or password hashes: it is its owner's alone.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     match act(Line::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {

@@ -68,7 +68,16 @@ pub struct Node {
     ground: Ground,
     stop: watch::Sender<bool>,
     web_stop: axum_server::Handle<SocketAddr>,
-    tasks: Vec<JoinHandle<()>>,
+    tasks: Tasks,
+}
+
+/// What runs, by how it ends.
+#[derive(Debug, Default)]
+struct Tasks {
+    /// Carries from one to another and has nothing of its own to finish: ended at once.
+    carrying: Vec<JoinHandle<()>>,
+    /// Ends by itself after it was told to stop; waited for in this order.
+    finishing: Vec<JoinHandle<()>>,
 }
 
 impl Node {
@@ -113,32 +122,34 @@ impl Node {
         let Parts { store, metrics, udp, listening, plane, heard } = parts;
         let config = &start.config;
         let (stop, stopped) = watch::channel(false);
-        let mut tasks = Vec::new();
+        let mut tasks = Tasks::default();
         let (writer, write) = store.writer();
         let zone = config.node.time_zone();
         let board = Board::new(assemble::roster(config), day_of(zone), clock::wall_ms());
         let (handle, ends) = driver::connect(board, ground.epoch, store.clone(), writer.health());
         let Ends { inbox, lookups } = ends;
-        tasks.push(tokio::spawn(write));
-        tasks.push(tokio::spawn(give_media(heard, handle.clone(), metrics.clone())));
+        let writing = tokio::spawn(write);
+        tasks.carrying.push(tokio::spawn(give_media(heard, handle.clone(), metrics.clone())));
         if let Some(udp) = &udp {
-            tasks.push(tokio::spawn(Arc::clone(udp).run(handle.clone())));
+            tasks.carrying.push(tokio::spawn(Arc::clone(udp).run(handle.clone())));
         }
         let courier = start_courier(config, &store, &handle, stopped.clone(), &mut tasks)?;
-        tasks.push(tokio::spawn(look_up(lookups, courier, handle.clone())));
-        tasks.push(tokio::spawn(keep_house(store.clone(), stopped.clone())));
-        tasks.push(tokio::spawn(tell_sip_phones(store.clone(), handle.clone())));
+        tasks.carrying.push(tokio::spawn(look_up(lookups, courier, handle.clone())));
+        tasks.carrying.push(tokio::spawn(tell_sip_phones(store.clone(), handle.clone())));
+        tasks.finishing.push(tokio::spawn(keep_house(store.clone(), stopped.clone())));
         let file = config.log.events.as_deref().map(EventsFile::open).transpose()?;
         let sip = udp.as_ref().map(|udp| udp.local());
         let outlets = Outlets { plane, udp, writer, file, metrics: metrics.clone() };
         let engine = Engine::new(setup.clone(), fresh_seed(), clock::now());
         let driver = Driver::new(engine, setup, &handle, inbox, outlets, fresh_seed);
-        tasks.push(tokio::spawn(driver.run(stopped.clone())));
+        tasks.finishing.push(tokio::spawn(driver.run(stopped.clone())));
         let local = listening.local;
         let web_stop = axum_server::Handle::new();
         let served = serve_web(config, &ground, &store, &handle, metrics, listening, web_stop.clone(), sip)?;
-        tasks.push(served);
-        info!("web and SIP over WebSocket at {local}, SIP over UDP at {sip:?}");
+        // The writer ends when the driver has let go of it, with all that it was given.
+        tasks.finishing.extend([served, writing]);
+        let udp = sip.map_or("off".to_owned(), |at| at.to_string());
+        info!("web and SIP over WebSocket at {local}, SIP over UDP at {udp}");
         Ok(Self { handle, web: local, sip, start, ground, stop, web_stop, tasks })
     }
 
@@ -180,9 +191,9 @@ impl Node {
     pub async fn stop(self) {
         self.web_stop.shutdown();
         self.stop.send_replace(true);
-        // The writer ends when its last user is gone; the sockets are closed with their tasks.
         drop(self.handle);
-        for task in self.tasks {
+        self.tasks.carrying.iter().for_each(JoinHandle::abort);
+        for task in self.tasks.finishing {
             let stopper = task.abort_handle();
             if tokio::time::timeout(Duration::from_secs(2), task).await.is_err() {
                 stopper.abort();
@@ -335,7 +346,7 @@ fn start_courier(
     store: &Store,
     handle: &Handle,
     stopped: watch::Receiver<bool>,
-    tasks: &mut Vec<JoinHandle<()>>,
+    tasks: &mut Tasks,
 ) -> Result<Arc<Courier>> {
     let bases = match &config.orders.core {
         OrderCore::Embedded => vec!["embedded".to_owned()],
@@ -345,9 +356,9 @@ fn start_courier(
     let (made, mut orders) = mpsc::channel(1_024);
     let courier = Arc::new(Courier::new(store.clone(), &core, Arc::new(clock::now), made)?);
     let carrier = Arc::clone(&courier);
-    tasks.push(tokio::spawn(async move { carrier.run(stopped).await }));
+    tasks.finishing.push(tokio::spawn(async move { carrier.run(stopped).await }));
     let board = handle.clone();
-    tasks.push(tokio::spawn(async move {
+    tasks.carrying.push(tokio::spawn(async move {
         while let Some(made) = orders.recv().await {
             board.order_made(made.card, &made.order);
         }

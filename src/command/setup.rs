@@ -1,7 +1,8 @@
 //! `tandem setup`: from an unpacked program to a place where the first person can log in.
 //!
 //! Invariant: what exists is never overwritten without `--force`; run twice, the second run changes
-//! nothing and says so. What can be refused is refused before the first file is written.
+//! nothing and says so. A wish that an existing file contradicts, and a missing password, are refused
+//! before the first file is written.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
