@@ -32,10 +32,12 @@
     return (2 * Math.sqrt(Math.max(0, power))) / (frame.length / 2);
   }
 
-  window.tandemEar = () => {
+  // The newest `samples` of 48,000 a second, 16,384 at most: few for a sound that comes and goes.
+  window.tandemEar = (samples = 16384) => {
     if (!ear) return null;
-    const { analyser, frame, context } = ear;
-    analyser.getFloatTimeDomainData(frame);
+    const { analyser, context } = ear;
+    analyser.getFloatTimeDomainData(ear.frame);
+    const frame = ear.frame.subarray(-samples);
     let energy = 0;
     for (const sample of frame) energy += sample * sample;
     const tones = {};

@@ -66,16 +66,16 @@ async function vote(what, agrees) {
 const only = (hz) => (one) => one.tones[hz] > 0.05
   && Object.entries(one.tones).every(([other, level]) => Number(other) === hz || level * 10 < one.tones[hz]);
 
-/** Whether a tone comes and goes: looked at for four seconds. */
+/** Whether a tone comes and goes: looked at for three seconds, 85 ms of sound at a time. */
 async function cadence({ hz }) {
   const found = { on: 0, off: 0, other: 0 };
   let last = null;
-  for (let n = 0; n < 40; n += 1) {
-    const one = await page.evaluate(() => window.tandemEar());
+  for (let n = 0; n < 60; n += 1) {
+    const one = await page.evaluate(() => window.tandemEar(4096));
     const now = one === null || one.rms < 0.02 ? 'off' : only(hz)(one) ? 'on' : 'other';
     if (now !== last) found[now] += 1;
     last = now;
-    await later(BETWEEN_MS);
+    await later(BETWEEN_MS / 2);
   }
   return found;
 }
