@@ -41,7 +41,7 @@ pub use setup::{Limits, MediaSetup, Queue, Setup, Trunk};
 
 use ports::Ports;
 
-/// How long the last tone or words are heard before we hang up, milliseconds (CONTRACT section 4).
+/// How long the last tone or words are heard before we hang up, milliseconds.
 pub const FAREWELL_MS: u64 = 5_000;
 /// How long a carrier's early media is heard at most when the plan does not say, milliseconds.
 pub const EARLY_MEDIA_MS: u64 = 60_000;

@@ -356,7 +356,7 @@ impl Call {
         Next::Goes
     }
 
-    /// What the browser must know of the call before it answers (CONTRACT section 4).
+    /// What the browser must know of the call before it answers.
     pub(super) fn phone_headers(
         &self,
         room: &Room,

@@ -1,7 +1,7 @@
 //! Media ends: which local port, which ICE password, which egress line a leg gets.
 //!
 //! Invariant: a freed RTP port rests before it is given out again, longest-free first, so that late
-//! packets of an old call are never heard in a new one (RELIABILITY D-16, D-17).
+//! packets of an old call are never heard in a new one.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;

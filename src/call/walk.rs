@@ -81,7 +81,7 @@ impl Call {
         let waited = self.queue.is_some();
         let result = if waited { CallResult::Overflow } else { CallResult::Rejected };
         match q850 {
-            // A busy tone towards GSM only lengthens the billed call (FIELD.md section 6): operators hear it.
+            // A busy tone towards GSM only lengthens the billed call: operators hear it.
             16 => Next::Over(Ending { result, cause: why, by: "system" }),
             _ if matches!(self.first.party, Party::Trunk(_)) => {
                 Next::Over(Ending { result, cause: why, by: "system" })

@@ -15,7 +15,7 @@ use crate::terms::{Now, WallMs};
 
 /// How long a nonce is good, milliseconds.
 pub(crate) const NONCE_LIFE_MS: i64 = 300_000;
-/// A stateless answer over UDP is at most this many times as long as its request (B-14).
+/// A stateless answer over UDP is at most this many times as long as its request.
 const MAX_AMPLIFICATION: usize = 3;
 
 /// What credentials prove.
@@ -110,7 +110,7 @@ impl Sip {
         issued.is_some_and(|issued| self.authenticator.nonce(source, issued) == nonce)
     }
 
-    /// 401, without keeping anything (B-13).
+    /// 401, without keeping anything.
     pub(crate) fn challenge(&mut self, request: &Request, path: &Path, stale: bool, now: Now) {
         let algorithms = self.algorithms(request, path);
         let mut response = self.stateless(request, 401);

@@ -225,7 +225,7 @@ fn is_private(headers: &Headers) -> bool {
     asked || party || anonymous.is_some_and(|user| user.eq_ignore_ascii_case("anonymous"))
 }
 
-/// Cut to what a desk can show, without what could reorder or hide it (B-15).
+/// Cut to what a desk can show, without what could reorder or hide it.
 fn cut(text: String) -> String {
     let bad = |c: char| {
         c.is_control()

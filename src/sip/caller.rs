@@ -229,7 +229,7 @@ impl Sip {
         let number = leg.dialog.invite_cseq;
         self.wire.ack(leg, number);
         if leg.over {
-            // F-01: our CANCEL crossed the answer.
+            // Our CANCEL crossed the answer.
             return self.wire.bye(leg, now);
         }
         // A gateway may have answered our offer in 183 and leave it out of the 200.

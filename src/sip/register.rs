@@ -176,7 +176,7 @@ impl Sip {
 }
 
 /// Which of the account's devices it is. A gateway is one device: after a reboot it speaks from another
-/// port, and its old contact must not ring beside the new one (F-14).
+/// port, and its old contact must not ring beside the new one.
 fn instance_of(who: &Party, contact: &NameAddr) -> String {
     match who {
         Party::Trunk(_) => String::new(),

@@ -373,7 +373,7 @@ fn progress_is_told_only_by_ports_that_moved() {
 
 #[test]
 fn a_caller_who_changes_in_mid_call_is_heard_at_once() {
-    // D-10: another SSRC, a jump of sequence and clock, markers, CSRCs and an extension.
+    // Another SSRC, a jump of sequence and clock, markers, CSRCs and an extension.
     let (mut a, mut b, mut out) =
         (port(1, connect(Law::Pcma)), port(2, connect(Law::Pcma)), Outbox::default());
     carry(&mut a, &mut b, &packet(8, 500, 0, &[1; 160]), 0, &mut out);

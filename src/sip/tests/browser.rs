@@ -212,7 +212,7 @@ fn an_operators_phone_is_called_by_its_contact_with_our_headers_and_nobody_elses
     assert_eq!(methods, [("ACK".into(), Some("b".into())), ("BYE".into(), Some("b".into()))]);
     assert!(hand.say(ws(1), &reply(&invite, 200, "b", CONTACT, "v=0\r\n")).is_empty());
     assert_eq!(hand.events.iter().filter(|event| matches!(event, Event::Answered { .. })).count(), 1);
-    // Late provisional answers change nothing (F-06).
+    // Late provisional answers change nothing.
     let before = hand.events.len();
     assert!(hand.say(ws(1), &reply(&invite, 180, "a", CONTACT, "")).is_empty());
     assert_eq!(hand.events.len(), before);

@@ -228,7 +228,7 @@ fn an_invite_without_offer_gets_ours_and_answers_in_its_ack() {
 fn within_a_call_order_and_origin_count() {
     let mut hand = Hand::new();
     let (_, made) = answered(&mut hand, "a", "v=0\r\n");
-    // Before the ACK no change (F-05); BYE of the caller is his right.
+    // Before the ACK no change; BYE of the caller is his right.
     assert_eq!(
         hand.ask(udp(PEER), &udp_within(&made, "INVITE", 2, "Content-Type: application/sdp\r\n\r\nv=0 new"))
             .code,
