@@ -278,3 +278,55 @@ fn declared_targets_exist() {
         assert!(Path::new(&root()).join(path).exists(), "Cargo.toml names {path}, which is not there");
     }
 }
+
+/// Every Rust and JavaScript file below `folders`, as one text.
+fn text_below(folders: &[&str]) -> String {
+    let mut all = String::new();
+    let mut open: Vec<PathBuf> = folders.iter().map(|folder| root().join(folder)).collect();
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() {
+                if name != "node_modules" && name != "target" && name != "dist" {
+                    open.push(path);
+                }
+            } else if [".rs", ".ts", ".js", ".mjs"].iter().any(|end| name.ends_with(end)) {
+                all.push_str(&std::fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    all
+}
+
+/// Rows of the table of faults: id and the test names in its last cell.
+fn fault_rows() -> Vec<(String, Vec<String>)> {
+    let page = std::fs::read_to_string(root().join("src/ARCHITECTURE.md")).unwrap();
+    page.lines()
+        .skip_while(|line| !line.starts_with("| id | fault or attack | tests |"))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .map(|row| {
+            let cells: Vec<&str> = row.trim_matches('|').split('|').collect();
+            let names = cells.last().unwrap().split('`').skip(1).step_by(2).map(str::to_owned).collect();
+            (cells[0].trim().to_owned(), names)
+        })
+        .collect()
+}
+
+#[test]
+fn every_test_that_the_table_of_faults_names_exists() {
+    let rows = fault_rows();
+    assert!(rows.len() >= 67, "the table of faults has only {} rows", rows.len());
+    let all = text_below(&["src", "tests", "web/test"]);
+    let mut missing = Vec::new();
+    for (id, names) in rows {
+        for name in names {
+            let bare = name.rsplit("::").next().unwrap();
+            if !all.contains(&format!("fn {bare}(")) && !all.contains(&format!("\"{bare}\"")) {
+                missing.push(format!("{id}: no test named `{name}`"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+}
