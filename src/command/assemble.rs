@@ -68,6 +68,7 @@ fn sip_config(config: &Config, ground: &Ground) -> sip::Config {
         session_expires_s: seconds(config.sip.session_expires_ms),
         min_se_s: seconds(config.sip.min_se_ms),
         pair_secret: ground.pair_secret.clone(),
+        digest: algorithms(&config.sip.digest),
         // Two legs a call, and room for legs that are being refused.
         max_dialogs: calls.saturating_mul(4),
         ..sip::Config::default()
@@ -103,15 +104,17 @@ fn account(config: &Config, trunk: &Trunk) -> Result<sip::TrunkAccount, String> 
         name: trunk.name.clone(),
         kind,
         accept_from: trunk.accept_from.iter().map(|cidr| prefix(*cidr)).collect(),
-        digest: trunk
-            .digest
-            .iter()
-            .map(|hash| match hash {
-                DigestHash::Sha256 => Algorithm::Sha256,
-                DigestHash::Md5 => Algorithm::Md5,
-            })
-            .collect(),
+        digest: algorithms(&trunk.digest),
     })
+}
+
+/// Digest algorithms in SIP's words.
+fn algorithms(digest: &[DigestHash]) -> Vec<Algorithm> {
+    let algorithm = |hash: &DigestHash| match hash {
+        DigestHash::Sha256 => Algorithm::Sha256,
+        DigestHash::Md5 => Algorithm::Md5,
+    };
+    digest.iter().map(algorithm).collect()
 }
 
 /// A range of addresses in SIP's words.

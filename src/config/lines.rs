@@ -98,7 +98,7 @@ fn trunk(table: Table<'_>, vault: Vault<'_>) -> Option<Trunk> {
         caller_from: table.texts("caller_from", default.caller_from, |text| word(text, &HEADERS)),
         number_rules: rules(&table, "number_rules", default.number_rules),
         dial_rules: rules(&table, "dial_rules", default.dial_rules),
-        digest: table.texts("digest", default.digest, |text| word(text, &DIGESTS)),
+        digest: digests(&table, default.digest),
         codecs: table.texts("codecs", default.codecs, |text| word(text, &CODECS)),
         dtmf: table.text("dtmf", default.dtmf, |text| now_or_later(text, &DTMF)),
         answer: table.text("answer", default.answer, |text| now_or_later(text, &ANSWERS)),
@@ -116,6 +116,11 @@ fn trunk(table: Table<'_>, vault: Vault<'_>) -> Option<Trunk> {
     }
     table.finish();
     Some(trunk)
+}
+
+/// `digest` of a table.
+pub(super) fn digests(table: &Table<'_>, default: Vec<DigestHash>) -> Vec<DigestHash> {
+    table.texts("digest", default, |text| word(text, &DIGESTS))
 }
 
 /// What a trunk of this kind cannot do without.

@@ -144,6 +144,8 @@ pub struct Sip {
     pub min_se_ms: u64,
     /// User-Agent and Server.
     pub user_agent: String,
+    /// Challenges to SIP phones and to whoever is no trunk, strongest first.
+    pub digest: Vec<DigestHash>,
 }
 
 impl Default for Sip {
@@ -157,6 +159,7 @@ impl Default for Sip {
             session_expires_ms: 30 * 60_000,
             min_se_ms: 90_000,
             user_agent: "Tandem".into(),
+            digest: vec![DigestHash::Sha256, DigestHash::Md5],
         }
     }
 }

@@ -153,7 +153,11 @@ fn sip(table: Table<'_>) -> Sip {
             let good = text.bytes().all(|letter| letter.is_ascii_graphic() || letter == b' ');
             if good && text.len() <= 100 { own(text) } else { Err("use printable ASCII, at most 100".into()) }
         }),
+        digest: super::lines::digests(&table, default.digest),
     };
+    if sip.digest.is_empty() {
+        table.page().wrong(line(&table, "digest"), "digest is empty: name SHA-256, MD5 or both");
+    }
     let tls = table.text("tls", None, values::listener);
     if tls.is_some() {
         table.page().wrong(line(&table, "tls"), "SIP over TLS comes with a later release: leave tls empty");

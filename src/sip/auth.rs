@@ -128,7 +128,7 @@ impl Sip {
         let user = request.headers.from().ok().and_then(|from| from.uri.user_text()).unwrap_or_default();
         let wanted = self.trunks.of_user(&user).map(|account| account.digest.clone()).unwrap_or_default();
         // The same to everybody who is no trunk, so that it tells nothing about who exists.
-        if wanted.is_empty() { vec![Algorithm::Sha256, Algorithm::Md5] } else { wanted }
+        if wanted.is_empty() { self.wire.config.digest.clone() } else { wanted }
     }
 
     /// 403, counted.

@@ -30,6 +30,8 @@ pub struct Config {
     pub min_se_s: u32,
     /// Keys the stateless nonces; the same on both nodes of a pair.
     pub pair_secret: Secret<[u8; 32]>,
+    /// What whoever is neither a browser nor a trunk is challenged with, strongest first.
+    pub digest: Vec<Algorithm>,
     /// Dialogs alive at once; an INVITE over it is answered 503.
     pub max_dialogs: usize,
     /// Transactions alive at once; a request over it is answered 503.
@@ -47,6 +49,7 @@ impl Default for Config {
             session_expires_s: 1800,
             min_se_s: 90,
             pair_secret: Secret::new([0; 32]),
+            digest: vec![Algorithm::Sha256, Algorithm::Md5],
             max_dialogs: 4_000,
             max_transactions: 20_000,
             max_registrations_per_account: 10,
