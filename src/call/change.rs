@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::call::call::{Call, Stage};
 use crate::call::leg::Leg;
-use crate::call::sound::port_of;
+use crate::call::sound::{BOTH_LAWS, port_of};
 use crate::call::{Next, Room};
 use crate::fact::{LegState, Party, What};
 use crate::media::command::{Command as MediaCommand, Sound};
@@ -79,11 +79,17 @@ impl Call {
     /// The answer to an offer that we made within the call.
     pub(super) fn change_answered(&mut self, room: &mut Room, id: LegId, sdp: &[u8]) -> Next {
         let Some(mut leg) = self.leg(id).cloned() else { return Next::Goes };
-        if self.take_answer(room, &mut leg, sdp)
-            && let Some(place) = self.leg(id)
-        {
+        let Ok(mut agreed) = sdp::read_answer(&BOTH_LAWS, sdp) else { return Next::Goes };
+        keep_address(&mut agreed, leg.agreed.as_ref());
+        let was = leg_hears(Some(&leg));
+        leg.agreed = Some(agreed);
+        self.connect(room, &leg);
+        let hears = leg_hears(Some(&leg));
+        if let Some(place) = self.leg(id) {
             *place = leg;
         }
+        // Some gateways hold by asking for our offer and answering it with `sendonly`.
+        self.follow_hold(room, id, was, hears);
         Next::Goes
     }
 

@@ -54,7 +54,9 @@ impl Calls {
             self.room.sip(sip::Command::Reject { leg, code, cause: why });
             return;
         }
-        let offer = match sdp::read_offer(&invited.sdp) {
+        // Without a description it asks for ours (RFC 3261 section 13.2.1).
+        let wanted = (!invited.sdp.is_empty()).then(|| sdp::read_offer(&invited.sdp)).transpose();
+        let offer = match wanted {
             Ok(offer) => offer,
             Err(error) => {
                 let why = cause(79, 488, &format!("session description not usable: {error}"));
@@ -74,7 +76,7 @@ impl Calls {
         };
         let unproved = beginning.trunk.as_ref().and_then(|trunk| self.room.setup.trunks.get(trunk));
         beginning.first.proved = !unproved.is_some_and(|trunk| trunk.unproved);
-        beginning.first.offer = Some(offer);
+        beginning.first.offer = offer;
         let id = self.begin(beginning, Stage::Greeting { token: 0 }, now);
         self.with(id, now, |call, room| call.enter(room, now));
     }

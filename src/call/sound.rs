@@ -20,7 +20,7 @@ use crate::sip;
 use crate::terms::{Now, PortId};
 
 /// Codecs that Tandem relays.
-const BOTH_LAWS: [Codec; 2] = [Codec::Pcma, Codec::Pcmu];
+pub(super) const BOTH_LAWS: [Codec; 2] = [Codec::Pcma, Codec::Pcmu];
 
 impl PortRecord {
     fn open(&self) -> Open {
@@ -87,11 +87,7 @@ impl Call {
             return Ok(());
         }
         let Some(offer) = self.first.offer.take() else {
-            return Err(self.refuse(
-                room,
-                488,
-                cause(79, 488, "the call came without a session description"),
-            ));
+            return Err(self.offer_late(room, now));
         };
         let mut first = self.first.clone();
         let browser = matches!(offer.remote, sdp::Remote::WebRtc(_));
@@ -115,6 +111,32 @@ impl Call {
         room.sip(sip::Command::Answer { leg: self.first.id, sdp: Bytes::from(text) });
         self.tell_leg(room, &self.first);
         Ok(())
+    }
+
+    /// The call came without a description: ours goes with the answer, theirs comes with the ACK. Until
+    /// then nobody knows where sound is to go, so the plan waits with the step that it was to take.
+    fn offer_late(&mut self, room: &mut Room, now: Now) -> Next {
+        let Some(sdp) = self.offer_first(room, now) else {
+            return self.refuse(room, 503, cause(47, 503, "no media port is free"));
+        };
+        self.first.state = LegState::Up;
+        room.sip(sip::Command::Answer { leg: self.first.id, sdp });
+        self.tell_leg(room, &self.first);
+        self.cursor = self.cursor.saturating_sub(1);
+        self.stage = Stage::Greeting { token: 0 };
+        Next::Goes
+    }
+
+    /// The answer to the offer in our 200 came, or did not: the plan is walked on, or the call ends.
+    pub(super) fn late_answer(&mut self, room: &mut Room, sdp: Option<&[u8]>, now: Now) -> Next {
+        let mut first = self.first.clone();
+        if !sdp.is_some_and(|sdp| self.take_answer(room, &mut first, sdp)) {
+            let why = cause(79, 488, "the caller acknowledged without a usable session description");
+            return Next::Over(Ending { result: CallResult::Failed, cause: why, by: "system" });
+        }
+        self.first = first;
+        self.tell_leg(room, &self.first);
+        self.walk(room, now)
     }
 
     /// Takes a leg's answer to our offer. `false` when it cannot be used.

@@ -27,7 +27,7 @@ impl Call {
             sip::Event::EarlyMedia { sdp, .. } if !is_first => self.second_sounds(room, &sdp, now),
             sip::Event::Answered { sdp, .. } if is_first => self.own_phone_answered(room, &sdp, now),
             sip::Event::Answered { sdp, .. } => self.second_answered(room, &sdp, now),
-            sip::Event::Confirmed { .. } => self.confirmed(room, leg),
+            sip::Event::Confirmed { sdp, .. } => self.confirmed(room, leg, sdp.as_deref(), now),
             sip::Event::Failed { code, cause, .. } if is_first => self.own_phone_failed(code, cause),
             sip::Event::Failed { code, cause, way, .. } => self.second_failed(room, code, cause, way, now),
             sip::Event::Offered { sdp, .. } => self.change_asked(room, leg, sdp, now),
@@ -175,12 +175,13 @@ impl Call {
     }
 
     /// The ACK came: the address is proved, and sound may be sent to it.
-    fn confirmed(&mut self, room: &mut Room, leg: LegId) -> Next {
-        if let Some(leg) = self.leg(leg)
-            && !leg.proved
-        {
-            leg.proved = true;
-            let leg = leg.clone();
+    fn confirmed(&mut self, room: &mut Room, id: LegId, sdp: Option<&[u8]>, now: Now) -> Next {
+        let Some(leg) = self.leg(id) else { return Next::Goes };
+        let proves = !std::mem::replace(&mut leg.proved, true);
+        if leg.agreed.is_none() && self.first.id == id && self.first.is_up() {
+            return self.late_answer(room, sdp, now);
+        }
+        if let Some(leg) = self.leg(id).filter(|_| proves).cloned() {
             self.connect(room, &leg);
         }
         Next::Goes

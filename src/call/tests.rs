@@ -170,7 +170,13 @@ impl House {
     /// A caller waits in the queue.
     fn caller(&mut self) -> (CallId, LegId) {
         let leg = LegId(1);
-        let out = self.sip(sip::Event::Invited(Box::new(sip::Invited {
+        let out = self.invited(leg, Bytes::from(sdp::offer(&carrier(), &[Codec::Pcma], Sends::SendRecv)));
+        (waits(&out).expect("he waits"), leg)
+    }
+
+    /// A call comes in over the trunk `a`.
+    fn invited(&mut self, leg: LegId, sdp: Bytes) -> Vec<Output> {
+        self.sip(sip::Event::Invited(Box::new(sip::Invited {
             leg,
             from: Party::Trunk("a".into()),
             path: sip::Path::Udp {
@@ -182,14 +188,16 @@ impl House {
             display: String::new(),
             identities: Vec::new(),
             private: false,
-            sdp: Bytes::from(sdp::offer(&carrier(), &[Codec::Pcma], Sends::SendRecv)),
-        })));
-        let waits = out.iter().find_map(|output| match output {
-            Output::Wait { call, .. } => Some(*call),
-            _ => None,
-        });
-        (waits.expect("he waits"), leg)
+            sdp,
+        })))
     }
+}
+
+fn waits(out: &[Output]) -> Option<CallId> {
+    out.iter().find_map(|output| match output {
+        Output::Wait { call, .. } => Some(*call),
+        _ => None,
+    })
 }
 
 fn invite(out: &[Output]) -> (LegId, Bytes) {
@@ -403,4 +411,47 @@ fn a_phone_that_holds_by_sip_is_not_resumed_by_the_desk() {
     assert!(
         out.iter().any(|output| matches!(output, Output::Media { command: MediaCommand::Join { .. }, .. }))
     );
+}
+
+#[test]
+fn a_call_without_a_description_is_offered_ours_and_the_plan_waits_for_the_answer_in_the_ack() {
+    for answers in [true, false] {
+        let mut house = House::new(setup());
+        let leg = LegId(1);
+        let out = house.invited(leg, Bytes::new());
+        assert_eq!(waits(&out), None, "nobody knows yet where sound is to go");
+        let ours = out.iter().find_map(|output| match output {
+            Output::Sip(sip::Command::Answer { sdp, .. }) => Some(sdp.clone()),
+            _ => None,
+        });
+        let sdp = answers.then(|| answer(&carrier(), &ours.expect("an answer with our offer")));
+        let out = house.sip(sip::Event::Confirmed { leg, sdp });
+        assert_eq!(waits(&out).is_some(), answers);
+        let connects =
+            |out: &Output| matches!(out, Output::Media { command: MediaCommand::Connect { .. }, .. });
+        assert_eq!(out.iter().any(connects), answers);
+        assert_eq!(ended(&out), (!answers).then_some((CallResult::Failed, 79)));
+    }
+}
+
+#[test]
+fn a_change_without_a_description_is_answered_with_an_offer_and_may_end_in_hold() {
+    let mut house = House::new(setup());
+    let (call, own, far, sdp) = house.dialled();
+    house.sip(sip::Event::Answered { leg: far, sdp: answer(&carrier(), &sdp) });
+    for (leg, local) in [(far, carrier()), (own, browser())] {
+        let out = house.sip(sip::Event::Offered { leg, sdp: None });
+        let [Output::Sip(sip::Command::AnswerChange { sdp: ours, .. })] =
+            &out.iter().filter(|out| matches!(out, Output::Sip(_))).collect::<Vec<_>>()[..]
+        else {
+            panic!("{out:?}")
+        };
+        assert!(sdp::read_offer(ours).is_ok());
+        let held = String::from_utf8(answer(&local, ours).to_vec()).unwrap().replace("sendrecv", "sendonly");
+        let out = house.sip(sip::Event::ChangeAnswered { leg, sdp: Bytes::from(held) });
+        assert!(facts(&out).contains(&&What::Held), "{out:?}");
+        let out = house.sip(sip::Event::ChangeAnswered { leg, sdp: answer(&local, ours) });
+        assert!(facts(&out).contains(&&What::Resumed), "{out:?}");
+    }
+    assert!(matches!(house.calls.call(call).unwrap().stage, Stage::Talking));
 }

@@ -277,9 +277,11 @@ impl Agent {
             held: false,
             change_out: false,
         };
-        let offer = sdp::offer(&self.local(&leg), &LAWS, Sends::SendRecv);
+        // Some ask for Tandem's offer instead of making one.
+        let late = self.dice.chance(15);
+        let offer = (!late).then(|| sdp::offer(&self.local(&leg), &LAWS, Sends::SendRecv));
         self.legs.insert(id, leg);
-        let request = self.request(id, Method::Invite, Some(offer));
+        let request = self.request(id, Method::Invite, offer);
         if let Some(leg) = self.legs.get_mut(&id) {
             leg.invite = Some(request.clone());
         }
@@ -423,8 +425,9 @@ impl Agent {
         leg.change_out = true;
         let leg = leg.clone();
         let direction = if on { Sends::SendOnly } else { Sends::SendRecv };
-        let offer = sdp::offer(&self.local(&leg), &LAWS, direction);
-        let request = self.request(id, Method::Invite, Some(offer));
+        let late = self.dice.chance(20);
+        let offer = (!late).then(|| sdp::offer(&self.local(&leg), &LAWS, direction));
+        let request = self.request(id, Method::Invite, offer);
         self.ask(request, Some(id), false);
     }
 

@@ -205,6 +205,8 @@ impl Laws {
             let port = call.first.port.as_ref().and_then(|port| plane.ports.get(&port.id));
             let playing = port.and_then(|port| port.playing);
             let right = match &call.stage {
+                // Its description comes with the ACK; before, nobody knows where sound is to go.
+                Stage::Greeting { .. } if call.first.agreed.is_none() => playing.is_none(),
                 Stage::Greeting { token } => playing == Some((*token, false)),
                 Stage::Waiting { .. } | Stage::Offering { .. } => playing.is_some_and(|(_, repeat)| repeat),
                 Stage::Farewell { .. } => playing.is_some() || !call.first.is_up(),

@@ -271,6 +271,13 @@ impl Agent {
         ack.headers.push(Name::CallId, leg_now.call_id.clone());
         ack.headers.push(Name::CSeq, format!("{number} ACK"));
         ack.headers.push(Name::MaxForwards, "70");
+        if asked.request.body.is_empty() {
+            // Tandem's offer stood in its answer: ours goes into the ACK.
+            let text = self.answer_text(&leg_now, &response.body).expect("an offer that can be answered");
+            let text = if leg_now.held { text.replace("a=sendrecv", "a=sendonly") } else { text };
+            ack.headers.push(Name::ContentType, "application/sdp");
+            ack.body = Bytes::from(text);
+        }
         let bytes = ack.to_bytes();
         self.send(bytes.clone());
         let Some(leg) = self.legs.get_mut(&id) else { return };
