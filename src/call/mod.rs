@@ -221,6 +221,8 @@ pub(crate) struct Room {
     pub(crate) rng: ChaCha20Rng,
     /// Calls on each trunk.
     pub(crate) load: BTreeMap<TrunkName, u32>,
+    /// Trunks that can be called, as SIP says.
+    pub(crate) trunks_up: BTreeSet<TrunkName>,
     /// What each party's signalling showed of it.
     pub(crate) reached: BTreeMap<Party, Reach>,
     pub(crate) draining: bool,
@@ -246,6 +248,8 @@ pub(crate) struct Reach {
 struct Shared {
     last_port: u64,
     reached: Vec<(Party, Reach)>,
+    #[serde(default)]
+    trunks_up: BTreeSet<TrunkName>,
 }
 
 /// The calls. After each `handle` or `handle_timeout`, drain `poll` until `None`.
@@ -272,6 +276,7 @@ impl Calls {
             out: VecDeque::new(),
             rng: ChaCha20Rng::from_seed(seed),
             load: BTreeMap::new(),
+            trunks_up: BTreeSet::new(),
             reached,
             draining: false,
             legs: VecDeque::new(),
@@ -383,7 +388,8 @@ impl Calls {
             .collect();
         if std::mem::take(&mut self.shared_touched) || !records.is_empty() {
             let reached = self.room.reached.iter().map(|(party, reach)| (party.clone(), *reach)).collect();
-            let shared = Shared { last_port: self.room.ports.last_id(), reached };
+            let trunks_up = self.room.trunks_up.clone();
+            let shared = Shared { last_port: self.room.ports.last_id(), reached, trunks_up };
             records.push(Record::put("calls/shared", &shared, now));
         }
         records
@@ -412,6 +418,7 @@ impl Calls {
                 let (_, shared): (Now, Shared) = record::decode(bytes)?;
                 calls.room.ports.skip_ids(shared.last_port);
                 calls.room.reached.extend(shared.reached);
+                calls.room.trunks_up.extend(shared.trunks_up);
             }
         }
         Ok(calls)
@@ -502,6 +509,20 @@ impl Calls {
                 let remote = path.remote().ip().to_canonical();
                 let reach = Reach { address, remote, registered: true, browser: path.flow().is_some() };
                 self.room.reached.insert(who.clone(), reach);
+                return;
+            }
+            sip::Event::TrunkUp { trunk, path } => {
+                self.shared_touched = true;
+                let address = path.local().ip().to_canonical();
+                let remote = path.remote().ip().to_canonical();
+                let reach = Reach { address, remote, registered: true, browser: path.flow().is_some() };
+                self.room.reached.entry(Party::Trunk(trunk.clone())).or_insert(reach);
+                self.room.trunks_up.insert(trunk.clone());
+                return;
+            }
+            sip::Event::TrunkDown { trunk, .. } => {
+                self.shared_touched = true;
+                self.room.trunks_up.remove(trunk);
                 return;
             }
             sip::Event::PhoneLost { .. } | sip::Event::Stranger { .. } => return,
@@ -621,8 +642,7 @@ impl Room {
     /// Whether a trunk can take one more call now.
     pub(crate) fn usable(&self, name: &TrunkName) -> bool {
         let Some(trunk) = self.setup.trunks.get(name) else { return false };
-        let up = trunk.fixed || self.is_registered(&Party::Trunk(name.clone()));
-        up && self.load.get(name).copied().unwrap_or(0) < trunk.channels
+        self.trunks_up.contains(name) && self.load.get(name).copied().unwrap_or(0) < trunk.channels
     }
 
     /// Whether the party registered and can be called where it registered from.

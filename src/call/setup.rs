@@ -23,9 +23,7 @@ pub struct Trunk {
     pub dial_rules: Vec<Rule>,
     /// Codecs it takes, best first.
     pub codecs: Vec<Codec>,
-    /// Whether it is reached at a fixed address and so is up without registering.
-    pub fixed: bool,
-    /// Whether nothing is sent to it before its address is proved by an ACK (a peer over UDP).
+    /// Whether nothing is sent to it before its address is proved by an ACK (a peer or provider over UDP).
     pub unproved: bool,
     /// The number it shows and is routed by when the called number is missing.
     pub line: Option<String>,

@@ -41,6 +41,8 @@ impl Call {
             | sip::Event::Registered { .. }
             | sip::Event::PhoneLost { .. }
             | sip::Event::Unregistered { .. }
+            | sip::Event::TrunkUp { .. }
+            | sip::Event::TrunkDown { .. }
             | sip::Event::Stranger { .. } => Next::Goes,
         }
     }

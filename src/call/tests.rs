@@ -45,7 +45,6 @@ pub(crate) fn setup() -> Setup {
         number_rules: Vec::new(),
         dial_rules: Vec::new(),
         codecs: vec![Codec::Pcma, Codec::Pcmu],
-        fixed: true,
         unproved: false,
         line: Some("+380441110001".to_owned()),
     };
@@ -127,6 +126,7 @@ struct House {
 
 impl House {
     fn new(setup: Setup) -> Self {
+        let trunks: Vec<TrunkName> = setup.trunks.keys().cloned().collect();
         let mut house = Self { calls: Calls::new(setup, [1; 32]), next_leg: 100 };
         let path = sip::Path::Ws {
             flow: FlowId(1),
@@ -134,6 +134,11 @@ impl House {
             local: SocketAddr::from(([10, 0, 0, 1], 8080)),
             secure: false,
         };
+        let remote = SocketAddr::from(([10, 0, 1, 1], 5060));
+        let to_trunks = sip::Path::Udp { remote, local: SocketAddr::from(([10, 0, 0, 1], 5060)) };
+        for trunk in trunks {
+            house.sip(sip::Event::TrunkUp { trunk, path: to_trunks });
+        }
         let who = Party::Operator("ann".into());
         house.sip(sip::Event::Registered { who, instance: "browser".to_owned(), path, expires_s: 60 });
         house

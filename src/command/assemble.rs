@@ -15,7 +15,7 @@ use crate::engine;
 use crate::report::{QueueKnown, Roster, TrunkKnown};
 use crate::sdp::negotiate::Codec as Law;
 use crate::sip;
-use crate::sip::digest::{Algorithm, Ha1};
+use crate::sip::digest::{Algorithm, Ha1, Login};
 use crate::terms::{Epoch, Secret};
 
 /// Played to the caller when the longest call time is over.
@@ -78,9 +78,9 @@ fn sip_config(config: &Config, ground: &Ground) -> sip::Config {
 /// The address of this node where no packet came in that says it: as a rule a peer that we call first.
 fn public_address(config: &Config) -> IpAddr {
     let bound = config.sip.udp.map(|udp| udp.ip()).filter(|address| !address.is_unspecified());
-    let peers = || config.trunks.iter().filter(|trunk| matches!(trunk.kind, TrunkKind::Peer));
-    let towards_peers = || peers().filter_map(|trunk| server(trunk).ok()).find_map(address_towards);
-    config.sip.public_address.or(bound).or_else(towards_peers).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    let servers = || config.trunks.iter().filter_map(|trunk| servers(trunk).ok()).flatten();
+    let towards_trunks = || servers().find_map(address_towards);
+    config.sip.public_address.or(bound).or_else(towards_trunks).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
 
 /// The address of this machine that packets to `peer` leave from; connecting UDP sends nothing.
@@ -98,13 +98,15 @@ fn account(config: &Config, trunk: &Trunk) -> Result<sip::TrunkAccount, String> 
             let ha1 = Ha1::new(&trunk.username, &config.sip.domain, trunk.password.expose());
             sip::TrunkKind::Gateway { username: trunk.username.clone(), ha1 }
         }
-        TrunkKind::Peer => sip::TrunkKind::Peer { server: Some(server(trunk)?) },
+        TrunkKind::Peer => sip::TrunkKind::Peer { server: servers(trunk)?.first().copied() },
+        TrunkKind::Provider => sip::TrunkKind::Provider(Box::new(provider(trunk)?)),
     };
     Ok(sip::TrunkAccount {
         name: trunk.name.clone(),
         kind,
         accept_from: trunk.accept_from.iter().map(|cidr| prefix(*cidr)).collect(),
         digest: algorithms(&trunk.digest),
+        health: sip::Health { every_ms: trunk.health_every_ms, timeout_ms: trunk.health_timeout_ms },
     })
 }
 
@@ -122,17 +124,33 @@ pub fn prefix(cidr: crate::config::Cidr) -> sip::Prefix {
     sip::Prefix { address: cidr.address, bits: cidr.prefix }
 }
 
-/// A peer's address: looked up once, at start and on reload, never while a call waits.
-fn server(trunk: &Trunk) -> Result<SocketAddr, String> {
-    let text = if trunk.server.contains(':') && !trunk.server.ends_with(']') {
-        trunk.server.clone()
-    } else {
-        format!("{}:5060", trunk.server)
+/// Our account at a provider.
+fn provider(trunk: &Trunk) -> Result<sip::Provider, String> {
+    let first = trunk.servers.first().map(String::as_str).unwrap_or_default();
+    let host = crate::sip::uri::read_host_port(first).map_or(first.to_owned(), |(host, _)| host.to_string());
+    Ok(sip::Provider {
+        login: Login { user: trunk.username.clone(), password: trunk.password.clone() },
+        domain: if trunk.domain.is_empty() { host } else { trunk.domain.clone() },
+        realm: (!trunk.realm.is_empty()).then(|| trunk.realm.clone()),
+        servers: servers(trunk)?,
+        expires_s: u32::try_from(trunk.expires_ms / 1_000).unwrap_or(u32::MAX),
+    })
+}
+
+/// A trunk's addresses: looked up once, at start and on reload, never while a call waits.
+fn servers(trunk: &Trunk) -> Result<Vec<SocketAddr>, String> {
+    let one = |server: &String| {
+        let bare = !server.contains(':') || server.ends_with(']') || server.parse::<Ipv6Addr>().is_ok();
+        let text = match server.parse::<Ipv6Addr>() {
+            Ok(address) => format!("[{address}]:5060"),
+            Err(_) if bare => format!("{server}:5060"),
+            Err(_) => server.clone(),
+        };
+        let none = |why: String| format!("trunk {}: server {server:?} has no address{why}", trunk.name);
+        let mut found = text.to_socket_addrs().map_err(|error| none(format!(": {error}")))?;
+        found.next().ok_or_else(|| none(String::new()))
     };
-    let mut found = text.to_socket_addrs().map_err(|error| {
-        format!("trunk {}: server {:?} has no address: {error}", trunk.name, trunk.server)
-    })?;
-    found.next().ok_or_else(|| format!("trunk {}: server {:?} has no address", trunk.name, trunk.server))
+    trunk.servers.iter().map(one).collect()
 }
 
 fn calls(config: &Config, plan: Plan, ground: &Ground) -> call::Setup {
@@ -168,7 +186,6 @@ fn calls(config: &Config, plan: Plan, ground: &Ground) -> call::Setup {
 }
 
 fn trunk_for_calls(config: &Config, trunk: &Trunk) -> call::Trunk {
-    let peer = matches!(trunk.kind, TrunkKind::Peer);
     call::Trunk {
         name: trunk.name.clone(),
         channels: trunk.channels,
@@ -183,8 +200,11 @@ fn trunk_for_calls(config: &Config, trunk: &Trunk) -> call::Trunk {
                 Codec::Pcmu => Law::Pcmu,
             })
             .collect(),
-        fixed: peer,
-        unproved: peer,
+        // Known by its address alone, which anybody can write into a datagram.
+        unproved: match trunk.kind {
+            TrunkKind::Peer | TrunkKind::Provider => true,
+            TrunkKind::Gateway => false,
+        },
         line: trunk.numbers.first().map(|number| number.reveal().to_owned()),
     }
 }
@@ -212,7 +232,7 @@ pub fn roster(config: &Config) -> Roster {
             .iter()
             .map(|trunk| TrunkKnown {
                 name: trunk.name.clone(),
-                kind: if matches!(trunk.kind, TrunkKind::Peer) { "peer" } else { "gateway" }.to_owned(),
+                kind: trunk.kind.word().to_owned(),
                 channels: trunk.channels,
                 disabled: false,
             })

@@ -41,6 +41,8 @@ const MEDIA_EVENTS: usize = 16_384;
 const FACTS_KEPT_MS: i64 = 90 * 24 * 3_600_000;
 /// How often that is done.
 const HOUSEKEEPING: Duration = Duration::from_secs(24 * 3_600);
+/// How long providers have to answer that this node leaves.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Look-ups of customers under way at once.
 const LOOKUPS_AT_ONCE: usize = 32;
 
@@ -187,8 +189,12 @@ impl Node {
         self.stop().await;
     }
 
-    /// Stops now.
+    /// Stops now. Providers are told first: calls must not come to a node that is gone.
     pub async fn stop(self) {
+        self.handle.give(Input::Leave).await;
+        if tokio::time::timeout(FAREWELL, self.handle.left()).await.is_err() {
+            warn!("a provider did not answer that we leave: its calls may come here until it forgets us");
+        }
         self.web_stop.shutdown();
         self.stop.send_replace(true);
         drop(self.handle);

@@ -83,14 +83,21 @@ fn trunk(table: Table<'_>, vault: Vault<'_>) -> Option<Trunk> {
     let name = name(&table)?;
     let table = table.titled(format!("[[trunk]] {name}"));
     let default = Trunk::named(name);
-    let kinds = [("gateway", Some(TrunkKind::Gateway)), ("peer", Some(TrunkKind::Peer)), ("provider", None)];
-    let kind = table.text("kind", Some(TrunkKind::Gateway), |text| word(text, &kinds));
+    let kinds = [TrunkKind::Gateway, TrunkKind::Peer, TrunkKind::Provider].map(|kind| (kind.word(), kind));
+    let kind = table.text("kind", default.kind, |text| word(text, &kinds));
     let trunk = Trunk {
         username: table.text("username", default.username, user),
         name: default.name,
-        kind: kind.unwrap_or(TrunkKind::Peer),
+        kind,
         password: secret(&table, "password", default.password, vault),
-        server: table.text("server", default.server, host),
+        servers: servers(&table),
+        domain: table.text("domain", default.domain, |text| {
+            if text.is_empty() { Ok(String::new()) } else { values::domain(text) }
+        }),
+        realm: table.text("realm", default.realm, realm),
+        expires_ms: table.duration("expires", default.expires_ms),
+        health_every_ms: table.duration("health_every", default.health_every_ms),
+        health_timeout_ms: table.duration("health_timeout", default.health_timeout_ms),
         accept_from: table.texts("accept_from", default.accept_from, Cidr::parse),
         transport: table.text("transport", default.transport, |text| now_or_later(text, &TRANSPORTS)),
         channels: table.whole("channels", default.channels, 1..=MAX_CHANNELS),
@@ -108,12 +115,7 @@ fn trunk(table: Table<'_>, vault: Vault<'_>) -> Option<Trunk> {
         let text = "profile comes with a later release: this trunk is treated as generic";
         table.page().warn(value.line, text);
     }
-    match kind {
-        Some(kind) => needs(&table, kind, &trunk),
-        None => {
-            table.page().wrong(table.line(), "provider trunks are not supported yet: use gateway or peer")
-        }
-    }
+    needs(&table, &trunk);
     table.finish();
     Some(trunk)
 }
@@ -124,21 +126,34 @@ pub(super) fn digests(table: &Table<'_>, default: Vec<DigestHash>) -> Vec<Digest
 }
 
 /// What a trunk of this kind cannot do without.
-fn needs(table: &Table<'_>, kind: TrunkKind, trunk: &Trunk) {
+fn needs(table: &Table<'_>, trunk: &Trunk) {
     let wrong = |bad: bool, text: &str| {
         if bad {
             table.page().wrong(table.line(), format!("{}: {text}", trunk.name));
         }
     };
-    match kind {
+    match trunk.kind {
         TrunkKind::Gateway => {
             wrong(trunk.password.expose().is_empty(), "a gateway needs a password");
         }
         TrunkKind::Peer => {
-            wrong(trunk.server.is_empty(), "a peer needs server, where its calls are sent");
+            wrong(trunk.servers.is_empty(), "a peer needs server, where its calls are sent");
+            wrong(trunk.servers.len() > 1, "a peer has one server; write a trunk for each, and a group");
             wrong(trunk.accept_from.is_empty(), "a peer needs accept_from, where its calls come from");
         }
+        TrunkKind::Provider => {
+            wrong(trunk.servers.is_empty(), "a provider needs server, where we register");
+            wrong(trunk.servers.len() > MAX_SERVERS, "a provider has at most 8 servers");
+            wrong(trunk.password.expose().is_empty(), "a provider needs a password");
+        }
     }
+    let brief = |ms: u64, least_ms: u64| ms < least_ms;
+    wrong(brief(trunk.expires_ms, 60_000), "expires is at least 1m");
+    wrong(brief(trunk.health_timeout_ms, 1_000), "health_timeout is at least 1s");
+    wrong(
+        trunk.health_every_ms > 0 && brief(trunk.health_every_ms, 5_000),
+        "health_every is at least 5s, or 0s for never",
+    );
     wrong(trunk.caller_from.is_empty(), "caller_from is empty");
     wrong(trunk.digest.is_empty(), "digest is empty");
     wrong(trunk.codecs.is_empty(), "codecs is empty");
@@ -165,6 +180,23 @@ const PROFILES: [(&str, Profile); 6] = [
     ("yeastar", Profile::Yeastar),
     ("2n", Profile::TwoN),
 ];
+
+/// Servers of one trunk.
+const MAX_SERVERS: usize = 8;
+
+/// One server or several, as a list or with commas; an empty text is none.
+fn servers(table: &Table<'_>) -> Vec<String> {
+    let servers = table.one_or_more("server", host).unwrap_or_default();
+    servers.into_iter().filter(|server| !server.is_empty()).collect()
+}
+
+/// What stands in quotes in a challenge.
+fn realm(text: &str) -> Result<String, String> {
+    if text.len() > 128 || text.chars().any(char::is_control) {
+        return Err(format!("'{text}' cannot be a realm"));
+    }
+    Ok(text.to_owned())
+}
 
 /// A digest user: it stands in quotes in a header and before `@` in an address.
 fn user(text: &str) -> Result<String, String> {

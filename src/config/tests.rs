@@ -184,7 +184,13 @@ fn every_mistake_is_said_with_its_line() {
 fn a_trunk_has_what_its_kind_needs() {
     let table: [(&str, &[&str]); 6] = [
         ("", &["t.toml:1: g: a gateway needs a password"]),
-        ("kind = 'provider'", &["t.toml:1: provider trunks are not supported yet: use gateway or peer"]),
+        (
+            "kind = 'provider'",
+            &[
+                "t.toml:1: g: a provider needs server, where we register",
+                "t.toml:1: g: a provider needs a password",
+            ],
+        ),
         (
             "kind = 'peer'",
             &[
@@ -217,6 +223,31 @@ fn a_trunk_has_what_its_kind_needs() {
     assert_eq!(mistakes(&two.repeat(2)), ["t.toml:4: two trunks 'a'"]);
     let same_user = "[[trunk]]\nname = 'b'\npassword = 'p'\nusername = 'a'\n";
     assert_eq!(mistakes(&format!("{two}{same_user}")), ["t.toml:4: two gateways with the username 'a'"]);
+}
+
+#[test]
+fn the_servers_of_a_provider_are_a_text_a_list_or_both() {
+    for text in ["'a.example.net, b.example.net:5070'", "['a.example.net', 'b.example.net:5070']"] {
+        let text = format!("[[trunk]]\nname = 'g'\nkind = 'provider'\npassword = 'p'\nserver = {text}\n");
+        let trunk = good(&text).trunks.remove(0);
+        assert_eq!(trunk.servers, ["a.example.net", "b.example.net:5070"]);
+        assert_eq!((trunk.kind, trunk.username.as_str()), (TrunkKind::Provider, "g"));
+    }
+    let wrong = "[[trunk]]\nname = 'g'\nkind = 'provider'\npassword = 'p'\nserver = 'a, b:x'\nexpires = '10s'\n\
+                 health_every = '1s'\nhealth_timeout = '0s'\nrealm = \"a\\nb\"\n";
+    let found = mistakes(wrong).join("\n");
+    for text in [
+        "t.toml:5: server: 'a, b:x'",
+        "expires is at least 1m",
+        "health_every is at least 5s",
+        "health_timeout is at least 1s",
+        "cannot be a realm",
+    ] {
+        assert!(
+            found.contains(text) || found.contains(&text.replace("'a, b:x'", "'b:x'")),
+            "{text}: {found}"
+        );
+    }
 }
 
 #[test]

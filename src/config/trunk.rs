@@ -11,14 +11,25 @@ pub struct Trunk {
     pub name: TrunkName,
     /// Who registers where.
     pub kind: TrunkKind,
-    /// Digest user; never empty for a gateway.
+    /// Digest user; never empty for a gateway or provider.
     pub username: String,
-    /// Digest password; never empty for a gateway.
+    /// Digest password; never empty for a gateway or provider.
     pub password: Secret<String>,
-    /// `host` or `host:port` where calls are sent; never empty for a peer, empty for a gateway.
-    pub server: String,
-    /// For a peer: where its calls come from. For a gateway: a fence, empty is none.
+    /// `host` or `host:port` where calls are sent, and where we register with a provider, the first that
+    /// answers; one for a peer, at least one for a provider, none for a gateway.
+    pub servers: Vec<String>,
+    /// Host of our address at a provider; empty is the host of its first server.
+    pub domain: String,
+    /// The realm that may ask for our password at a provider; empty is the one that its registrar names.
+    pub realm: String,
+    /// For how long we ask a provider to register us.
+    pub expires_ms: u64,
+    /// For a peer: where its calls come from. For the others: a fence, empty is none.
     pub accept_from: Vec<Cidr>,
+    /// How often it is asked by OPTIONS whether it lives; 0 is only after a call got no answer.
+    pub health_every_ms: u64,
+    /// How long its answer may take.
+    pub health_timeout_ms: u64,
     /// How it is reached.
     pub transport: Transport,
     /// Calls at one time.
@@ -52,8 +63,13 @@ impl Trunk {
             name,
             kind: TrunkKind::Gateway,
             password: Secret::new(String::new()),
-            server: String::new(),
+            servers: Vec::new(),
+            domain: String::new(),
+            realm: String::new(),
+            expires_ms: 10 * 60_000,
             accept_from: Vec::new(),
+            health_every_ms: 0,
+            health_timeout_ms: 4_000,
             transport: Transport::Udp,
             channels: 8,
             numbers: Vec::new(),
@@ -80,6 +96,19 @@ pub enum TrunkKind {
     Gateway,
     /// Fixed addresses on both sides.
     Peer,
+    /// We register with it.
+    Provider,
+}
+
+impl TrunkKind {
+    /// The word of the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Peer => "peer",
+            Self::Provider => "provider",
+        }
+    }
 }
 
 /// How SIP travels to a trunk.

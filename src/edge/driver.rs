@@ -267,6 +267,9 @@ impl Driver {
                 Output::Drained => {
                     self.shared.drained.send_replace(true);
                 }
+                Output::Left => {
+                    self.shared.left.send_replace(true);
+                }
             }
         }
         if !facts.is_empty() {

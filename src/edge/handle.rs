@@ -57,6 +57,7 @@ pub(super) struct Shared {
     store: Store,
     health: watch::Receiver<Health>,
     pub(super) drained: watch::Sender<bool>,
+    pub(super) left: watch::Sender<bool>,
     pub(super) lookups: mpsc::Sender<Lookup>,
 }
 
@@ -113,6 +114,7 @@ pub fn connect(board: Board, epoch: Epoch, store: Store, health: watch::Receiver
         store,
         health,
         drained: watch::channel(false).0,
+        left: watch::channel(false).0,
         lookups,
     };
     (Handle(Arc::new(shared)), Ends { inbox: Inbox(letters), lookups: wanted })
@@ -228,6 +230,12 @@ impl Handle {
         let mut drained = self.0.drained.subscribe();
         // An error means that the driver is gone, and its calls with it.
         drop(drained.wait_for(|done| *done).await);
+    }
+
+    /// Resolves when providers know that this node is no longer there.
+    pub async fn left(&self) {
+        let mut left = self.0.left.subscribe();
+        drop(left.wait_for(|done| *done).await);
     }
 
     /// Shows a fact on the board and tells everybody who follows the events.

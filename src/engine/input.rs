@@ -37,4 +37,6 @@ pub enum Input {
     Reload(Box<crate::engine::Setup>),
     /// Refuse new calls from now on; say so once the last one ended.
     Drain,
+    /// The node stops: providers are told that we are no longer there. Say so once they know.
+    Leave,
 }

@@ -56,6 +56,8 @@ pub struct Engine {
     draining: bool,
     /// Whether the end of the draining was said.
     drained: bool,
+    /// Whether providers are being told that this node stops.
+    leaving: bool,
     runaway: u64,
     own_touched: bool,
 }
@@ -81,7 +83,7 @@ impl Engine {
         let calls = Calls::new(setup.calls.clone(), fresh_seed(&mut rng));
         let floor = Floor::new(setup.queues.clone());
         let cards = Cards::resume(setup.cards.clone(), now);
-        let mut engine = Self::assemble(setup, (sip, calls, floor, cards), rng);
+        let mut engine = Self::assemble(setup, (sip, calls, floor, cards), rng, now);
         engine.begin(now);
         engine
     }
@@ -128,7 +130,7 @@ impl Engine {
         let own =
             records.iter().find(|record| record.key == OWN_KEY).and_then(|record| record.value.as_deref());
         let own = own.map(record::decode::<Own>).transpose().map_err(words)?;
-        let mut engine = Self::assemble(setup, (sip, calls, floor, cards), rng);
+        let mut engine = Self::assemble(setup, (sip, calls, floor, cards), rng, now);
         if let Some((_, own)) = own {
             engine.last_seq = engine.last_seq.max(own.last_seq);
             engine.trunks_up = own.trunks_up.into_iter().collect();
@@ -142,11 +144,9 @@ impl Engine {
         Ok(engine)
     }
 
-    fn assemble(setup: Setup, machines: (Sip, Calls, Floor, Cards), rng: ChaCha20Rng) -> Self {
+    fn assemble(setup: Setup, machines: (Sip, Calls, Floor, Cards), rng: ChaCha20Rng, now: Now) -> Self {
         let (mut sip, calls, floor, cards) = machines;
-        let now = Now::default();
         sip.handle(sip::Input::Command(sip::Command::Trunks(setup.accounts)), now);
-        let fixed = setup.calls.trunks.values().filter(|trunk| trunk.fixed).map(|trunk| trunk.name.clone());
         Self {
             sip,
             calls,
@@ -155,7 +155,7 @@ impl Engine {
             rng,
             epoch: setup.epoch,
             last_seq: setup.last_seq,
-            trunks_up: fixed.collect(),
+            trunks_up: BTreeSet::new(),
             sessions: BTreeMap::new(),
             submits: BTreeMap::new(),
             step: Vec::new(),
@@ -163,6 +163,7 @@ impl Engine {
             out: VecDeque::new(),
             draining: false,
             drained: false,
+            leaving: false,
             runaway: 0,
             own_touched: true,
         }
@@ -210,6 +211,10 @@ impl Engine {
                 self.drained = false;
                 self.own_touched = true;
                 self.tell_calls(call::Input::Drain, now);
+            }
+            Input::Leave => {
+                self.leaving = true;
+                self.sip.handle(sip::Input::Command(sip::Command::Leave), now);
             }
         }
         self.settle(now);
@@ -259,17 +264,6 @@ impl Engine {
 
     fn reload(&mut self, setup: Setup, now: Now) {
         self.sip.handle(sip::Input::Command(sip::Command::Trunks(setup.accounts)), now);
-        let gone: Vec<TrunkName> =
-            self.trunks_up.iter().filter(|name| !setup.calls.trunks.contains_key(*name)).cloned().collect();
-        for trunk in gone {
-            self.trunks_up.remove(&trunk);
-            self.tell(None, What::TrunkDown { trunk, why: "it is no longer configured".to_owned() }, now);
-        }
-        for trunk in setup.calls.trunks.values().filter(|trunk| trunk.fixed) {
-            if self.trunks_up.insert(trunk.name.clone()) {
-                self.tell(None, What::TrunkUp { trunk: trunk.name.clone(), from: String::new() }, now);
-            }
-        }
         self.calls.reload(setup.calls);
         self.floor.handle(FloorInput::SetQueues(setup.queues), now);
         self.own_touched = true;
@@ -330,6 +324,10 @@ impl Engine {
         if last_ended {
             self.out.push_back(Output::Drained);
         }
+        if self.leaving && !self.sip.is_leaving() {
+            self.leaving = false;
+            self.out.push_back(Output::Left);
+        }
     }
 }
 
@@ -346,13 +344,20 @@ mod tests {
 
     #[test]
     fn a_trunk_that_a_reload_takes_away_is_down_and_up_again_when_it_comes_back() {
+        let peer = |name: &str| sip::TrunkAccount {
+            name: name.into(),
+            kind: sip::TrunkKind::Peer { server: Some(([192, 0, 2, 1], 5060).into()) },
+            accept_from: Vec::new(),
+            digest: Vec::new(),
+            health: sip::Health::default(),
+        };
         let setup = Setup {
             node_name: "test".to_owned(),
             version: "0".to_owned(),
             epoch: Epoch(1),
             last_seq: 0,
             sip: sip::Config::default(),
-            accounts: Vec::new(),
+            accounts: ["a", "b"].map(peer).to_vec(),
             calls: call::tests::setup(),
             queues: Vec::new(),
             cards: Vec::new(),
@@ -362,6 +367,7 @@ mod tests {
         while engine.poll().is_some() {}
         let mut without = setup.clone();
         without.calls.trunks.remove(&TrunkName::from("b"));
+        without.accounts.pop();
         let mut said = Vec::new();
         for setup in [without, setup] {
             engine.handle(Input::Reload(Box::new(setup)), now);

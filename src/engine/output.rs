@@ -51,4 +51,6 @@ pub enum Output {
     },
     /// The last call of a draining node ended.
     Drained,
+    /// Providers know that this node is no longer there, or did not answer.
+    Left,
 }

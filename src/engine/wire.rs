@@ -51,20 +51,20 @@ impl Engine {
             sip::Event::Unregistered { who: Party::Operator(operator), .. } => {
                 self.phone(operator.clone(), Phone::None, now);
             }
-            sip::Event::Registered { who: Party::Trunk(trunk), path, .. } => {
+            sip::Event::TrunkUp { trunk, path } => {
                 if self.trunks_up.insert(trunk.clone()) {
                     let from = path.remote().to_string();
                     self.tell(None, What::TrunkUp { trunk: trunk.clone(), from }, now);
                 }
             }
-            sip::Event::Unregistered { who: Party::Trunk(trunk), why } => {
-                if self.trunks_up.remove(trunk) {
-                    let why = format!("its registration {why}");
-                    self.tell(None, What::TrunkDown { trunk: trunk.clone(), why }, now);
-                }
+            sip::Event::TrunkDown { trunk, why } => {
+                self.trunks_up.remove(trunk);
+                self.tell(None, What::TrunkDown { trunk: trunk.clone(), why: why.clone() }, now);
             }
             sip::Event::Stranger { why, .. } => self.step.push(Output::Dropped { reason: why }),
-            sip::Event::PhoneLost { who: Party::Trunk(_) }
+            sip::Event::Registered { who: Party::Trunk(_), .. }
+            | sip::Event::Unregistered { who: Party::Trunk(_), .. }
+            | sip::Event::PhoneLost { who: Party::Trunk(_) }
             | sip::Event::Invited(_)
             | sip::Event::Rang { .. }
             | sip::Event::EarlyMedia { .. }

@@ -56,7 +56,7 @@ impl Sip {
                 TrunkKind::Gateway { ha1, .. } => {
                     (Some(Party::Trunk(account.name.clone())), vec![ha1.clone()])
                 }
-                TrunkKind::Peer { .. } => (None, Vec::new()),
+                TrunkKind::Peer { .. } | TrunkKind::Provider(_) => (None, Vec::new()),
             },
             None => self
                 .registrar

@@ -17,10 +17,10 @@ use super::transaction::timer::{Armed, GIVE_UP_MS};
 use super::transaction::{Heard, Purpose};
 use super::uri::{Host, Uri};
 use super::wire::with_sdp;
-use super::words::TrunkKind;
+use super::words::{Provider, TrunkKind};
 use super::{Event, Path, Sip, Way};
 use crate::fact::{Cause, Party};
-use crate::terms::{LegId, Now, Number};
+use crate::terms::{LegId, Now, Number, TrunkName};
 
 /// How long an INVITE may stay without any answer before the next way is tried.
 pub(crate) const SILENT_MS: u64 = 4_000;
@@ -101,8 +101,13 @@ impl Sip {
     }
 
     fn begin(&mut self, wanted: &Wanted, place: Place) -> Leg {
-        let domain = Host::read(&self.wire.config.domain).unwrap_or(Host::from(place.path.local().ip()));
-        let mut local = if wanted.show.is_withheld() {
+        let account = self.account_at(&wanted.to);
+        let domain = account.map_or(&self.wire.config.domain, |provider| &provider.domain);
+        let domain = Host::read(domain).unwrap_or(Host::from(place.path.local().ip()));
+        let mut local = if let (true, Some(provider)) = (wanted.show.is_withheld(), account) {
+            // Nothing to show: the account itself, as the provider knows it.
+            NameAddr::new(Uri::sip(Some(&provider.login.user), domain, None))
+        } else if wanted.show.is_withheld() {
             // RFC 3323 section 4.1.
             let mut nobody =
                 NameAddr::new(Uri::sip(Some("anonymous"), Host::Name("anonymous.invalid".to_owned()), None));
@@ -123,6 +128,15 @@ impl Sip {
         leg.outgoing = true;
         leg.local_sdp = wanted.sdp.clone();
         leg
+    }
+
+    /// Our account, if the party is a provider.
+    fn account_at(&self, party: &Party) -> Option<&Provider> {
+        let Party::Trunk(name) = party else { return None };
+        match &self.trunks.get(name)?.kind {
+            TrunkKind::Provider(provider) => Some(provider),
+            TrunkKind::Gateway { .. } | TrunkKind::Peer { .. } => None,
+        }
     }
 
     /// Where the party can be called now.
@@ -147,6 +161,11 @@ impl Sip {
                         let path = Path::Udp { remote, local: self.wire.config.udp };
                         (path, Host::from(remote.ip()), Some(remote.port()))
                     }
+                    TrunkKind::Provider(provider) => {
+                        let remote = self.trunks.registered_at(name)?;
+                        let path = Path::Udp { remote, local: self.wire.config.udp };
+                        (path, Host::read(&provider.domain).unwrap_or(Host::from(remote.ip())), None)
+                    }
                 };
                 let target = Uri::sip(Some(number.reveal()), host.clone(), port);
                 let remote = Uri::sip(Some(number.reveal()), host, port);
@@ -157,9 +176,13 @@ impl Sip {
 
     /// Who calls, for phones and gateways that look beyond From; and what the call centre adds.
     fn identify_caller(&self, wanted: &Wanted, headers: &mut Headers) {
+        let account = self.account_at(&wanted.to);
+        let domain = account.map_or(&self.wire.config.domain, |provider| &provider.domain);
         if wanted.show.is_withheld() {
-            headers.push(Name::Privacy, "id");
-        } else if let Ok(domain) = Host::read(&self.wire.config.domain) {
+            if account.is_none() {
+                headers.push(Name::Privacy, "id");
+            }
+        } else if let Ok(domain) = Host::read(domain) {
             let identity = NameAddr::new(Uri::sip(Some(wanted.show.reveal()), domain, None));
             headers.push(Name::PAssertedIdentity, identity.to_string());
         }
@@ -249,6 +272,9 @@ impl Sip {
 
     fn refused(&mut self, id: LegId, client: u64, response: &Response, now: Now) {
         if response.code == 422 && self.ask_longer(id, client, response, now) {
+            return;
+        }
+        if self.prove(client, id, Purpose::Invite, response, now) {
             return;
         }
         let Some(leg) = self.legs.get_mut(id) else { return };
@@ -350,6 +376,20 @@ impl Sip {
     /// Nothing at all came back.
     pub(crate) fn silent(&mut self, id: LegId, now: Now) {
         self.give_up(id, 408, no_reply(), Way::Way, now);
+        if let Some(Party::Trunk(name)) = self.legs.get(id).map(|leg| leg.party.clone()) {
+            self.suspect(&name, now);
+        }
+    }
+
+    /// A trunk died: calls that only ring there go another way; those that talk go on while they sound.
+    pub(crate) fn ringing_died(&mut self, name: &TrunkName, now: Now) {
+        let party = Party::Trunk(name.clone());
+        let rings =
+            |leg: &&Leg| leg.party == party && !leg.over && matches!(leg.stage, Stage::Calling { .. });
+        let ids: Vec<LegId> = self.legs.iter().filter(rings).map(|leg| leg.id).collect();
+        for id in ids {
+            self.give_up(id, 408, no_reply(), Way::Way, now);
+        }
     }
 
     /// The cancelled INVITE got no final answer.
@@ -394,6 +434,7 @@ pub(crate) fn new_leg(
         ack: None,
         forks: Vec::new(),
         retries: 0,
+        proofs: 0,
         changes: super::dialog::change::Changes::default(),
         refresh: Refresh::default(),
         armed: Armed::default(),

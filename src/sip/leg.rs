@@ -118,6 +118,9 @@ pub(crate) struct Leg {
     pub(crate) forks: Vec<String>,
     /// How often the INVITE was sent anew after 422.
     pub(crate) retries: u8,
+    /// How often a request of it was sent anew with a proof.
+    #[serde(default)]
+    pub(crate) proofs: u8,
     /// Changes under way.
     pub(crate) changes: Changes,
     /// The session timer.

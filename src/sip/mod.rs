@@ -44,8 +44,8 @@ use trunk::Trunks;
 use wire::Wire;
 
 pub use words::{
-    Command, Config, Counts, Event, Identity, Input, Invited, Output, Path, Prefix, TrunkAccount, TrunkKind,
-    Way,
+    Command, Config, Counts, Event, Health, Identity, Input, Invited, Output, Path, Prefix, Provider,
+    TrunkAccount, TrunkKind, Way,
 };
 
 /// The SIP machine. After each `handle` or `handle_timeout`, drain `poll` until `None`.
@@ -77,8 +77,8 @@ impl Sip {
     }
 
     /// Goes on where the writer of `records` stood; records of other machines and those that do not
-    /// decode are passed over. Trunks and phone keys are not in records: give them again by
-    /// `Command::Trunks` and `Command::Phone` right after.
+    /// decode are passed over. Accounts and phone keys are not in records (how trunks stand is): give them
+    /// again by `Command::Trunks` and `Command::Phone` right after.
     pub fn restore(config: Config, seed: [u8; 32], records: &[Record], now: Now) -> Self {
         let mut sip = Self::new(config, seed);
         for record in records {
@@ -121,6 +121,7 @@ impl Sip {
                     self.registrar.adopt(binding, shift_ms(at, now));
                 }
             }
+            "trunk" => self.trunks.adopt(id, value, now),
             "nonce" => {
                 if let Ok((_, count)) = decode::<(u32, WallMs)>(value) {
                     self.registrar.adopt_nonce(id.to_owned(), count);
@@ -152,15 +153,12 @@ impl Sip {
 
     fn command(&mut self, command: Command, now: Now) {
         match command {
-            Command::Trunks(accounts) => {
-                for name in self.trunks.replace(accounts) {
-                    self.unregister(&Party::Trunk(name), "forgotten");
-                }
-            }
+            Command::Trunks(accounts) => self.set_trunks(accounts, now),
+            Command::Leave => self.leave_providers(now),
             Command::Phone { operator, key, ha1 } => self.registrar.learn_key(operator, key, ha1),
             Command::ForgetPhone { operator, key } => {
                 if self.registrar.forget_key(&operator, &key) {
-                    self.unregister(&Party::Operator(operator), "forgotten");
+                    self.unregister(&Party::Operator(operator), "forgotten", now);
                 }
             }
             Command::Invite { leg, to, number, show, display, headers, sdp, ring_ms } => {
@@ -185,14 +183,17 @@ impl Sip {
 
     /// When to call `handle_timeout` again.
     pub fn next_timeout(&self) -> Option<MonoMs> {
-        [self.wire.tx.alarms.next(), self.registrar.next_timeout()].into_iter().flatten().min()
+        let trunks = self.trunks.next_timeout();
+        [self.wire.tx.alarms.next(), self.registrar.next_timeout(), trunks].into_iter().flatten().min()
     }
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Now) {
         for who in self.registrar.expire(now.mono_ms) {
-            self.wire.tell(Event::Unregistered { who, why: "expired" });
+            self.wire.tell(Event::Unregistered { who: who.clone(), why: "expired" });
+            self.gone(&who, now);
         }
+        self.trunks_timeout(now);
         while let Some(wake) = self.wire.tx.alarms.pop(now.mono_ms) {
             match wake {
                 Wake::Client(id, timer) => {
@@ -238,6 +239,7 @@ impl Sip {
         }
         self.wire.tx.records(now, &mut records);
         self.registrar.records(now, &mut records);
+        self.trunks.records(now, &mut records);
         if self.next_leg != self.recorded_leg {
             self.recorded_leg = self.next_leg;
             records.push(Record::put("sip/next_leg", &self.next_leg, now));

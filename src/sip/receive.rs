@@ -240,8 +240,8 @@ impl Sip {
                     }
                     return Caller::Refused { why: "outside the fence", guessed: false };
                 }
-                if let Some(peer) = self.trunks.peer_at(remote.ip()) {
-                    return Caller::Known(Party::Trunk(peer.name.clone()), String::new());
+                if let Some(trunk) = self.trunks.at(remote.ip(), request) {
+                    return Caller::Known(Party::Trunk(trunk.name.clone()), String::new());
                 }
             }
         }

@@ -113,7 +113,7 @@ impl Sip {
         let mut here = Vec::new();
         match wish {
             Wish::Query => {}
-            Wish::RemoveAll => self.unregister(who, "removed"),
+            Wish::RemoveAll => self.unregister(who, "removed", now),
             Wish::Set(devices) => {
                 for shown in devices {
                     if shown.expires_s > 0 {
@@ -139,13 +139,18 @@ impl Sip {
         if shown.expires_s == 0 {
             if self.registrar.remove(who, &shown.instance) {
                 self.wire.tell(Event::Unregistered { who: who.clone(), why: "removed" });
+                self.gone(who, now);
             }
             return;
         }
+        let before = self.registrar.newest(who).map(|binding| binding.path);
         let (instance, path, expires_s) = (shown.instance.clone(), shown.path, shown.expires_s);
         let limit = self.wire.config.max_registrations_per_account;
         self.registrar.put(who, shown, limit, now);
         self.wire.tell(Event::Registered { who: who.clone(), instance, path, expires_s });
+        if let Party::Trunk(name) = who {
+            self.gateway_changed(name, before != Some(path), now);
+        }
     }
 
     /// The phone is reached another way now: its legs follow, and what waited for it goes out.
@@ -168,9 +173,17 @@ impl Sip {
     }
 
     /// An account's devices are taken away.
-    pub(crate) fn unregister(&mut self, who: &Party, why: &'static str) {
+    pub(crate) fn unregister(&mut self, who: &Party, why: &'static str, now: Now) {
         if self.registrar.remove_all(who) {
             self.wire.tell(Event::Unregistered { who: who.clone(), why });
+            self.gone(who, now);
+        }
+    }
+
+    /// An account has no registration left.
+    pub(crate) fn gone(&mut self, who: &Party, now: Now) {
+        if let Party::Trunk(name) = who {
+            self.gateway_changed(name, false, now);
         }
     }
 }

@@ -15,6 +15,9 @@ use super::{Config, Event, Path, Way};
 use crate::fact::Cause;
 use crate::terms::{LegId, Now};
 
+/// The leg of requests that belong to none: ids begin at 1.
+const NO_LEG: LegId = LegId(0);
+
 /// The machine without its legs.
 #[derive(Debug)]
 pub(crate) struct Wire {
@@ -66,6 +69,11 @@ impl Wire {
     /// Sends a request of a leg, or parks it; returns its transaction.
     pub(crate) fn ask(&mut self, leg: &Leg, request: Request, purpose: Purpose, now: Now) -> u64 {
         self.tx.begin(request, leg.way(), &leg.home, (leg.id, purpose), &mut self.entropy, now)
+    }
+
+    /// Sends a request that belongs to no leg; returns its transaction.
+    pub(crate) fn ask_apart(&mut self, request: Request, path: Path, purpose: Purpose, now: Now) -> u64 {
+        self.tx.begin(request, Some(path), &path, (NO_LEG, purpose), &mut self.entropy, now)
     }
 
     /// A request within the leg's dialog.

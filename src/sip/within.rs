@@ -66,8 +66,7 @@ impl Sip {
     fn is_of_party(&self, party: &Party, path: &Path) -> bool {
         match party {
             Party::Trunk(name) => {
-                self.trunks.is_peer(name, path.remote().ip())
-                    || self.registrar.gateway_at(path) == Some(party)
+                self.trunks.owns(name, path.remote().ip()) || self.registrar.gateway_at(path) == Some(party)
             }
             Party::Operator(_) => false,
         }
@@ -81,7 +80,7 @@ impl Sip {
         let Some(ip) = leg.dialog.next_hop().and_then(|hop| hop.host.ip().map(|ip| (ip, hop.port))) else {
             return;
         };
-        let own = self.trunks.is_peer(name, ip.0) && self.trunks.is_peer(name, leg.home.remote().ip());
+        let own = self.trunks.owns(name, ip.0) && self.trunks.owns(name, leg.home.remote().ip());
         if let (true, Path::Udp { local, .. }) = (own, leg.home) {
             let remote = std::net::SocketAddr::new(ip.0, ip.1.unwrap_or(5060));
             leg.home = Path::Udp { remote, local };
@@ -101,7 +100,7 @@ impl Sip {
         let Some(leg) = self.legs.get_mut(id) else { return };
         // A peer's proxies speak from several addresses; what it says in Contact and Record-Route counts.
         let is_peer = match &leg.party {
-            Party::Trunk(name) => self.trunks.is_peer(name, path.remote().ip()),
+            Party::Trunk(name) => self.trunks.owns(name, path.remote().ip()),
             Party::Operator(_) => false,
         };
         if !is_peer && leg.home != path {
@@ -216,7 +215,14 @@ impl Sip {
 
     /// What became of a request of ours.
     pub(crate) fn heard(&mut self, (client, leg, purpose, heard): (u64, LegId, Purpose, Heard), now: Now) {
+        if let Heard::Response(response) = &heard
+            && purpose != Purpose::Invite
+            && self.prove(client, leg, purpose, response, now)
+        {
+            return;
+        }
         match purpose {
+            Purpose::Register | Purpose::Ping => self.trunk_heard(client, purpose, &heard, now),
             Purpose::Invite => self.invite_heard(leg, client, heard, now),
             Purpose::Change => self.change_heard(leg, client, heard, now),
             Purpose::End => {

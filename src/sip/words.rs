@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::fact::{Cause, Party};
-use crate::sip::digest::{Algorithm, Ha1};
+use crate::sip::digest::{Algorithm, Ha1, Login};
 use crate::terms::{FlowId, LegId, Number, OperatorName, Secret, TrunkName};
 
 /// What the SIP machine must be told once.
@@ -169,20 +169,46 @@ impl Prefix {
 }
 
 /// A trunk as SIP must know it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrunkAccount {
     /// Its name.
     pub name: TrunkName,
     /// How we know it.
     pub kind: TrunkKind,
-    /// For a peer: its addresses. For a gateway: a fence, if not empty.
+    /// For a peer: its addresses. For the others: a fence, if not empty.
     pub accept_from: Vec<Prefix>,
     /// Digest algorithms to challenge it with, strongest first.
     pub digest: Vec<Algorithm>,
+    /// How it is asked whether it lives.
+    pub health: Health,
+}
+
+/// How a trunk is asked by OPTIONS whether it lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Health {
+    /// So often, milliseconds; 0 is only after a call got no answer.
+    pub every_ms: u64,
+    /// How long its answer may take, milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// An account of ours at a provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Provider {
+    /// Digest user, also the user of our address there, and password.
+    pub login: Login,
+    /// Host of our address there.
+    pub domain: String,
+    /// The realm that may ask for the password; `None` is the one that its registrar names first.
+    pub realm: Option<String>,
+    /// Where we register and call, the first that answers; never empty.
+    pub servers: Vec<SocketAddr>,
+    /// For how long we ask to be registered, seconds.
+    pub expires_s: u32,
 }
 
 /// How a trunk is known and reached.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TrunkKind {
     /// It registers with us and is called where it registered from.
     Gateway {
@@ -196,6 +222,8 @@ pub enum TrunkKind {
         /// Where we send; `None` for a trunk that only calls us.
         server: Option<SocketAddr>,
     },
+    /// We register with it and call it where we registered.
+    Provider(Box<Provider>),
 }
 
 /// What the call centre wants of SIP.
@@ -203,6 +231,8 @@ pub enum TrunkKind {
 pub enum Command {
     /// The trunks, all of them; replaces those told before. Live calls of a trunk that is gone go on.
     Trunks(Vec<TrunkAccount>),
+    /// The node stops: our registrations with providers are taken back. See [`super::Sip::is_leaving`].
+    Leave,
     /// From now on this operator's phone may log in with this key; several keys may be valid at once.
     Phone {
         /// Whose phone; also the digest user.
@@ -457,6 +487,20 @@ pub enum Event {
         who: Party,
         /// `removed`, `expired` or `forgotten`.
         why: &'static str,
+    },
+    /// A trunk can be called from now on.
+    TrunkUp {
+        /// Which.
+        trunk: TrunkName,
+        /// Which way.
+        path: Path,
+    },
+    /// A trunk cannot be called (any more).
+    TrunkDown {
+        /// Which.
+        trunk: TrunkName,
+        /// In words for the wallboard.
+        why: String,
     },
     /// Somebody unknown was refused.
     Stranger {

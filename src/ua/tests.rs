@@ -100,6 +100,7 @@ impl Switch {
                 kind: TrunkKind::Gateway { username: "gw1".into(), ha1: ha1("gw1") },
                 accept_from: Vec::new(),
                 digest: vec![Algorithm::Sha256],
+                health: crate::sip::Health::default(),
             }])),
             now,
         );

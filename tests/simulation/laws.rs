@@ -270,6 +270,7 @@ impl Laws {
             "sip/binding/",
             "sip/nonce/",
             "sip/next_leg",
+            "sip/trunk/",
             "acd/operator/",
             "acd/queue/",
             "card/",

@@ -61,6 +61,15 @@ pub(crate) struct Changes {
     tries: u8,
 }
 
+impl Changes {
+    /// Our change was sent again under another number.
+    pub(crate) fn asked_again(&mut self, client: u64, cseq: u32) {
+        if let Some(ours) = &mut self.ours {
+            (ours.client, ours.cseq) = (client, cseq);
+        }
+    }
+}
+
 impl Wire {
     /// Runs the session timer from now.
     pub(crate) fn arm_refresh(&mut self, leg: &mut Leg, now: Now) {

@@ -132,13 +132,18 @@ impl Dialog {
         self.local_cseq = self.local_cseq.saturating_add(CSEQ_GAP);
     }
 
-    /// The next request within the dialog, complete but for Via.
-    pub(crate) fn request(&mut self, method: Method, home: &Path, config: &Config) -> Request {
+    /// The number of our next request.
+    pub(crate) fn next_number(&mut self, method: &Method) -> u32 {
         self.local_cseq = self.local_cseq.saturating_add(1);
-        if method == Method::Invite {
+        if *method == Method::Invite {
             self.invite_cseq = self.local_cseq;
         }
-        let number = self.local_cseq;
+        self.local_cseq
+    }
+
+    /// The next request within the dialog, complete but for Via.
+    pub(crate) fn request(&mut self, method: Method, home: &Path, config: &Config) -> Request {
+        let number = self.next_number(&method);
         self.numbered(method, number, home, config)
     }
 

@@ -15,6 +15,8 @@ pub(super) struct Hand {
     pub(super) now: u64,
     pub(super) sent: Vec<(Path, Message)>,
     pub(super) events: Vec<Event>,
+    /// What was said of trunks.
+    pub(super) trunks: Vec<Event>,
     pub(super) dropped: Vec<&'static str>,
     skew_ms: i64,
 }
@@ -47,7 +49,15 @@ pub(super) use fixture;
 impl Hand {
     pub(super) fn new() -> Self {
         let sip = Sip::new(config(), [7; 32]);
-        let mut hand = Self { sip, now: 1_000, sent: vec![], events: vec![], dropped: vec![], skew_ms: 0 };
+        let mut hand = Self {
+            sip,
+            now: 1_000,
+            sent: vec![],
+            events: vec![],
+            trunks: vec![],
+            dropped: vec![],
+            skew_ms: 0,
+        };
         hand.acquaint();
         hand
     }
@@ -66,6 +76,7 @@ impl Hand {
             kind,
             accept_from,
             digest: vec![Algorithm::Sha256, Algorithm::Md5],
+            health: crate::sip::Health::default(),
         };
         hand.tell(Command::Trunks(vec![
             trunk("gsm", gateway, vec![prefix("203.0.113.0", 24)]),
@@ -88,6 +99,9 @@ impl Hand {
                             assert!(bytes.starts_with(b"SIP/2.0 4") || bytes.starts_with(b"SIP/2.0 505"))
                         }
                     }
+                }
+                Output::Event(event @ (Event::TrunkUp { .. } | Event::TrunkDown { .. })) => {
+                    self.trunks.push(event);
                 }
                 Output::Event(event) => self.events.push(event),
                 Output::Dropped(why) => self.dropped.push(why),
@@ -141,6 +155,12 @@ impl Hand {
 
     /// Dies and is restored from its records, with another seed and another clock.
     pub(super) fn die(&mut self) {
+        self.die_alone();
+        self.acquaint();
+    }
+
+    /// The same, and nobody tells the heir whom it knows.
+    pub(super) fn die_alone(&mut self) {
         let now = self.at();
         let records = self.sip.records(now);
         self.now += 1_000_000;
@@ -148,7 +168,6 @@ impl Hand {
         let mut heir = Sip::restore(config(), [9; 32], &records, then);
         std::mem::swap(&mut self.sip, &mut heir);
         self.skew_ms += 1_000_000;
-        self.acquaint();
     }
 
     /// The requests that were sent, with their ways.

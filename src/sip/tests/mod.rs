@@ -11,5 +11,6 @@
 mod browser;
 mod calls;
 mod hand;
+mod provider;
 mod strangers;
 mod world;

@@ -52,6 +52,10 @@ pub(crate) enum Purpose {
     End,
     /// Carries a digit.
     Info,
+    /// Registers us with a provider; belongs to no leg.
+    Register,
+    /// Asks a trunk whether it lives; belongs to no leg.
+    Ping,
 }
 
 /// One of our requests.

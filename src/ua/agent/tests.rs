@@ -56,6 +56,7 @@ impl World {
             kind: TrunkKind::Gateway { username: "gw1".into(), ha1: Ha1::new("gw1", "tandem.test", "right") },
             accept_from: Vec::new(),
             digest,
+            health: crate::sip::Health::default(),
         };
         let now = Now { mono_ms: 1_000, wall_ms: 1_700_000_001_000 };
         switch.handle(Input::Command(Command::Trunks(vec![account])), now);

@@ -82,7 +82,6 @@ pub(super) fn setup(shape: &Shape, (queues, trunks): (usize, usize), epoch: u64,
             number_rules: Vec::new(),
             dial_rules: Vec::new(),
             codecs: vec![Codec::Pcma, Codec::Pcmu],
-            fixed: peer,
             unproved: peer,
             line: Some("+380441110001".to_owned()),
         };
@@ -151,5 +150,6 @@ pub(super) fn trunk_account(number: usize, name: &TrunkName) -> TrunkAccount {
         kind,
         accept_from: vec![Prefix { address: address.ip(), bits: 32 }],
         digest: vec![Algorithm::Sha256, Algorithm::Md5],
+        health: tandem::sip::Health { every_ms: 30_000, timeout_ms: 4_000 },
     }
 }
