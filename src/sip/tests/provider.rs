@@ -291,10 +291,7 @@ fn a_provider_may_challenge_every_request_and_gets_the_proof() {
     let shown = text(&proved, &Name::ProxyAuthorization);
     assert!(shown.contains("username=\"380441110001\"") && shown.contains("nonce=\"n5\""), "{shown}");
     assert_eq!(proved.headers.cseq().unwrap().0, invite.headers.cseq().unwrap().0 + 1);
-    assert_eq!(
-        proved.headers.via_top().unwrap().branch() == invite.headers.via_top().unwrap().branch(),
-        false
-    );
+    assert_ne!(proved.headers.via_top().unwrap().branch(), invite.headers.via_top().unwrap().branch());
     desk.answered(path, &proved, "b2b@198.51.100.10");
     assert!(matches!(desk.hand.events.last(), Some(Event::Answered { .. })), "{:?}", desk.hand.events);
     // Our re-INVITE and our BYE are challenged as well, by the provider's own machine.

@@ -92,19 +92,14 @@ impl Pulse {
         }
     }
 
-    /// It was heard: by an answer, a registration from a new place.
+    /// It was heard: by its answer (which may come again: nobody waits for that), or by a registration from
+    /// a new place.
     pub(crate) fn lives(&mut self, wire: &mut Wire, health: Health, now: Now) {
         if let Some((client, _)) = self.asking.take() {
             wire.tx.abandon(client);
         }
         self.dead = None;
         self.again(wire, health, now);
-    }
-
-    /// An answer to the question came.
-    pub(crate) fn answered(&mut self, wire: &mut Wire, health: Health, now: Now) {
-        self.asking = None;
-        self.lives(wire, health, now);
     }
 
     /// A call got no answer at all: no further call waits for it until it was heard.

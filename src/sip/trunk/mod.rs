@@ -349,7 +349,7 @@ impl Sip {
         } else if let Heard::Response(response) = heard
             && response.code >= 200
         {
-            standing.pulse.answered(&mut self.wire, account.health, now);
+            standing.pulse.lives(&mut self.wire, account.health, now);
         }
         self.trunks.schedule(&name);
         self.tell_standing(&name);
