@@ -149,6 +149,7 @@ impl Sip {
             Input::FlowClosed(flow) => self.flow_closed(flow, now),
             Input::Command(command) => self.command(command, now),
         }
+        self.say_thinned(now);
     }
 
     fn command(&mut self, command: Command, now: Now) {
@@ -194,6 +195,7 @@ impl Sip {
             self.gone(&who, now);
         }
         self.trunks_timeout(now);
+        self.say_thinned(now);
         while let Some(wake) = self.wire.tx.alarms.pop(now.mono_ms) {
             match wake {
                 Wake::Client(id, timer) => {

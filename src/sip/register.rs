@@ -144,12 +144,28 @@ impl Sip {
             return;
         }
         let before = self.registrar.newest(who).map(|binding| binding.path);
-        let (instance, path, expires_s) = (shown.instance.clone(), shown.path, shown.expires_s);
         let limit = self.wire.config.max_registrations_per_account;
         self.registrar.put(who, shown, limit, now);
-        self.wire.tell(Event::Registered { who: who.clone(), instance, path, expires_s });
+        self.say_reached(who, now);
         if let Party::Trunk(name) = who {
-            self.gateway_changed(name, before != Some(path), now);
+            let after = self.registrar.newest(who).map(|binding| binding.path);
+            self.gateway_changed(name, before != after, now);
+        }
+    }
+
+    /// Says which device of the account is called from now on.
+    pub(crate) fn say_reached(&mut self, who: &Party, now: Now) {
+        let Some(binding) = self.registrar.newest(who) else { return };
+        let left_ms = binding.expires_at.saturating_sub(now.mono_ms);
+        let expires_s = u32::try_from(left_ms.div_ceil(1_000)).unwrap_or(u32::MAX);
+        let (instance, path) = (binding.instance.clone(), binding.path);
+        self.wire.tell(Event::Registered { who: who.clone(), instance, path, expires_s });
+    }
+
+    /// Where a device went and another of its account is left, that one is called.
+    pub(crate) fn say_thinned(&mut self, now: Now) {
+        for who in self.registrar.take_thinned() {
+            self.say_reached(&who, now);
         }
     }
 

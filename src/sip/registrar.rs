@@ -35,8 +35,11 @@ pub(crate) struct Binding {
     pub(crate) expires_at: MonoMs,
     call_id: String,
     cseq: u32,
-    /// Grows with each REGISTER of anybody: the newest device is called.
+    /// Grows with each REGISTER of anybody.
     seen: u64,
+    /// `seen` when it came to this path: the device that came last is called, and a refresh of the
+    /// desk telephone does not take the calls from the browser.
+    came: u64,
 }
 
 /// A device as a REGISTER shows it.
@@ -66,6 +69,8 @@ pub(crate) struct Registrar {
     counts: HashMap<String, (u32, WallMs)>,
     nonces: VecDeque<String>,
     seen: u64,
+    /// Accounts of which a device went while another may still be there.
+    thinned: BTreeSet<Party>,
     dirty: BTreeSet<(Party, String)>,
     dirty_nonces: BTreeSet<String>,
 }
@@ -141,9 +146,15 @@ impl Registrar {
         self.bindings.get(who).into_iter().flat_map(BTreeMap::values)
     }
 
-    /// The device to call: the one seen last among those that can be reached.
+    /// The device to call: the one that came last among those that can be reached.
     pub(crate) fn newest(&self, who: &Party) -> Option<&Binding> {
-        self.of(who).filter(|binding| !binding.lost).max_by_key(|binding| binding.seen)
+        self.of(who).filter(|binding| !binding.lost).max_by_key(|binding| binding.came)
+    }
+
+    /// Accounts of which a device went since the last call, and that have another to be called at.
+    pub(crate) fn take_thinned(&mut self) -> Vec<Party> {
+        let thinned = std::mem::take(&mut self.thinned);
+        thinned.into_iter().filter(|who| self.newest(who).is_some()).collect()
     }
 
     /// Whose socket this is.
@@ -180,6 +191,8 @@ impl Registrar {
         {
             self.remove(who, &oldest);
         }
+        let before = self.of(who).find(|one| one.instance == shown.instance);
+        let stayed = before.filter(|one| !one.lost && one.path == shown.path).map(|one| one.came);
         let binding = Binding {
             who: who.clone(),
             instance: shown.instance,
@@ -190,6 +203,7 @@ impl Registrar {
             call_id: shown.call_id,
             cseq: shown.cseq,
             seen: self.seen,
+            came: stayed.unwrap_or(self.seen),
         };
         self.insert(binding);
         self.forget_old_nonces(now.wall_ms);
@@ -198,6 +212,7 @@ impl Registrar {
     fn insert(&mut self, binding: Binding) {
         let (who, instance) = (binding.who.clone(), binding.instance.clone());
         self.remove(&who, &instance);
+        self.thinned.remove(&who);
         if let Some(flow) = binding.path.flow().filter(|_| !binding.lost) {
             let before = self.flows.insert(flow, (who.clone(), instance.clone()));
             self.lose(before, flow);
@@ -213,6 +228,7 @@ impl Registrar {
         let device = self.bindings.get_mut(&who).and_then(|devices| devices.get_mut(&instance));
         if let Some(binding) = device.filter(|binding| binding.path.flow() == Some(flow)) {
             binding.lost = true;
+            self.thinned.insert(who.clone());
             self.dirty.insert((who, instance));
         }
     }
@@ -222,6 +238,7 @@ impl Registrar {
         let Some(devices) = self.bindings.get_mut(who) else { return false };
         let Some(binding) = devices.remove(instance) else { return false };
         let last = devices.is_empty();
+        self.thinned.insert(who.clone());
         if last {
             self.bindings.remove(who);
         }
@@ -251,6 +268,7 @@ impl Registrar {
         let devices = self.bindings.get_mut(&who)?;
         for binding in devices.values_mut().filter(|binding| binding.path.flow() == Some(flow)) {
             binding.lost = true;
+            self.thinned.insert(who.clone());
             self.dirty.insert((who.clone(), binding.instance.clone()));
         }
         devices.values().all(|binding| binding.lost).then_some(who)
@@ -341,6 +359,25 @@ mod tests {
         assert_eq!(registrar.next_timeout(), Some(60_000));
         assert!(registrar.expire(59_999).is_empty());
         assert_eq!(registrar.expire(60_000), [who]);
+    }
+
+    #[test]
+    fn a_refresh_does_not_take_the_calls_and_a_lost_device_leaves_them_to_the_other() {
+        let (mut registrar, who, now) = (Registrar::default(), Party::Operator("op1".into()), Now::default());
+        let called = |registrar: &Registrar| registrar.newest(&who).map(|one| one.instance.clone());
+        registrar.put(&who, shown("desk telephone", 1, 1), 10, now);
+        registrar.put(&who, shown("browser", 2, 1), 10, now);
+        registrar.put(&who, shown("desk telephone", 1, 2), 10, now);
+        assert_eq!(called(&registrar).unwrap(), "browser");
+        assert!(registrar.take_thinned().is_empty());
+        registrar.flow_closed(FlowId(2));
+        assert_eq!(registrar.take_thinned(), std::slice::from_ref(&who));
+        assert_eq!(called(&registrar).unwrap(), "desk telephone");
+        registrar.put(&who, shown("browser", 3, 2), 10, now);
+        assert_eq!(called(&registrar).unwrap(), "browser");
+        registrar.remove(&who, "browser");
+        registrar.remove(&who, "desk telephone");
+        assert!(registrar.take_thinned().is_empty(), "nobody is left to be called");
     }
 
     #[test]

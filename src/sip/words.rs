@@ -465,11 +465,11 @@ pub enum Event {
         /// Whether the peer ended it, rather than we.
         by_peer: bool,
     },
-    /// A phone or gateway registered, refreshed, or came back by another way.
+    /// A phone or gateway registered, refreshed, or is reached another way now.
     Registered {
         /// Who.
         who: Party,
-        /// Which of its devices: `+sip.instance`, or the contact URI.
+        /// Which of its devices is called: `+sip.instance`, or the contact URI.
         instance: String,
         /// Which way it is reached.
         path: Path,

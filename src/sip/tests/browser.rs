@@ -260,6 +260,17 @@ fn nobody_registered_is_said_at_once_and_a_void_key_unregisters() {
 }
 
 #[test]
+fn an_operator_whose_browser_closes_is_called_at_his_desk_telephone() {
+    let (mut hand, desk) = (Hand::new(), udp("10.0.0.9:5060"));
+    hand.register_as(desk, "op1", "secret", 600, 1);
+    hand.register_as(ws(2), "op1", "secret", 600, 5);
+    let told = hand.events.len();
+    hand.close(2);
+    let [Event::Registered { path, .. }] = &hand.events[told..] else { panic!("{:?}", &hand.events[told..]) };
+    assert_eq!(*path, desk);
+}
+
+#[test]
 fn a_registration_expires_but_its_call_lives() {
     let mut hand = Hand::new();
     let (leg, made) = hand.browser_call();
