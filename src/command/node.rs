@@ -158,25 +158,27 @@ impl Node {
     /// Reads configuration and dialplans again; a mistake leaves everything as it is.
     pub async fn reload(&mut self) {
         match self.read_again() {
-            Ok((config, setup)) => {
+            Ok((config, setup, sounds)) => {
+                self.handle.reload_sounds(sounds).await;
                 self.handle.reload_board(assemble::roster(&config));
                 self.handle.give(Input::Reload(Box::new(setup))).await;
                 self.start.config = config;
-                info!("trunks, queues and dialplans were read again");
+                info!("trunks, queues, dialplans and sounds were read again");
             }
             Err(why) => error!("not reloaded, the old plan goes on:\n{why:#}"),
         }
     }
 
-    fn read_again(&self) -> Result<(Config, crate::engine::Setup)> {
+    fn read_again(&self) -> Result<(Config, crate::engine::Setup, Sounds)> {
         let config = match &self.start.file {
             Some(file) => Config::load(Some(file)).map_err(|errors: Vec<Mistake>| anyhow!(lines(&errors)))?,
             None => self.start.config.clone(),
         };
         let report = judge(config.clone(), &self.start.dialplans)
             .map_err(|errors: Vec<Mistake>| anyhow!(lines(&errors)))?;
+        let sounds = load_sounds(&report)?;
         let setup = assemble::setup(&config, report.plan, &self.ground).map_err(|words| anyhow!(words))?;
-        Ok((config, setup))
+        Ok((config, setup, sounds))
     }
 
     /// Refuses new calls, lets live ones end for at most `node.drain`, then stops.

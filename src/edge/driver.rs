@@ -167,6 +167,7 @@ impl Driver {
                     self.step("a question", |engine| engine.handle(input, clock::now()));
                 }
             }
+            Letter::Sounds(sounds) => self.outlets.plane.reload(sounds),
             Letter::Beat(reply) => {
                 let beat = if self.outlets.plane.is_ticking() { Ok(()) } else { Err("media") };
                 if reply.send(beat).is_err() {

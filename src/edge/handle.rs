@@ -9,6 +9,7 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use crate::edge::media::Sounds;
 use crate::edge::store::{Account, Health, Store};
 use crate::engine::desk::SIP_PHONE_SESSION;
 use crate::engine::{Answer, Ask, Asker, Input, Refusal, Role};
@@ -36,6 +37,8 @@ pub(super) enum Letter {
     },
     /// Answered from inside the loop: it turns, and these parts beneath it do not.
     Beat(oneshot::Sender<Result<(), &'static str>>),
+    /// Prompts for what is played from now on.
+    Sounds(Sounds),
 }
 
 /// A caller to be looked up at the order core, and where the answer goes.
@@ -207,6 +210,13 @@ impl Handle {
         answer.await.unwrap_or(Err("engine"))
     }
 
+    /// New sound files: calls that come play these. Give them before the dialplan that names them.
+    pub async fn reload_sounds(&self, sounds: Sounds) {
+        if self.0.inbox.send(Letter::Sounds(sounds)).await.is_err() {
+            tracing::debug!("the engine is gone: nobody plays sounds any more");
+        }
+    }
+
     /// What the order core knows of a number; `None` when it does not answer in time.
     pub async fn customer(&self, number: Number) -> Option<String> {
         let (reply, answer) = oneshot::channel();
@@ -283,7 +293,7 @@ pub(crate) mod testing {
                 while let Some(letter) = ends.inbox.0.recv().await {
                     match letter {
                         Letter::Input(Input::Sip(input)) => drop(heard.send(input).await),
-                        Letter::Input(_) => {}
+                        Letter::Input(_) | Letter::Sounds(_) => {}
                         Letter::Ask { asker, ask, reply } => {
                             drop(reply.send(answering(&asker, &ask)));
                             watched.asked.lock().unwrap().push((asker, ask));
