@@ -82,6 +82,13 @@ fn wait_for(events: &mut Receiver<(usize, Event)>, wanted: impl Fn(&Event) -> bo
     }
 }
 
+/// A hundred ports of this test alone: other runs of it on this machine have others.
+fn ports(test: u16) -> std::ops::RangeInclusive<u16> {
+    let run = u16::try_from(std::process::id() % 20).unwrap();
+    let first = 20_000 + run * 600 + test * 100;
+    first..=first + 99
+}
+
 /// A gateway: a socket that speaks plain RTP with one of our ports.
 struct Gateway {
     socket: UdpSocket,
@@ -121,13 +128,14 @@ impl Gateway {
 
     /// The first packet whose payload is this one: comfort silence may come before it.
     fn hear_only(&self, payload: &[u8]) -> Header {
-        loop {
+        for _ in 0..500 {
             let (header, heard) = self.hear();
             if heard == payload {
                 return header;
             }
             assert_eq!(heard, [0xd5; 160], "neither what was said nor silence");
         }
+        panic!("ten seconds of silence");
     }
 }
 
@@ -232,7 +240,7 @@ impl Browser {
 #[test]
 fn two_gateways_hear_each_other() {
     let (mut plane, mut events) = plane();
-    let free = plane.free_rtp_ports(LOCAL, 42_000..=42_099);
+    let free = plane.free_rtp_ports(LOCAL, ports(0));
     let (a, b) = (Gateway::join(&plane, 1, free[0]), Gateway::join(&plane, 2, free[1]));
     plane.send(0, Command::Join { a: PortId(1), b: PortId(2) });
     for number in 0..50u8 {
@@ -252,7 +260,7 @@ fn two_gateways_hear_each_other() {
 #[test]
 fn a_party_hears_the_tone_that_is_played_to_it() {
     let (plane, mut events) = plane();
-    let free = plane.free_rtp_ports(LOCAL, 42_100..=42_199);
+    let free = plane.free_rtp_ports(LOCAL, ports(1));
     let gateway = Gateway::join(&plane, 1, free[0]);
     let play = |sound, token| Command::Play { port: PortId(1), sound, repeat: false, token };
     plane.send(0, play(Sound::File("none.wav".into()), 5));
@@ -269,7 +277,7 @@ fn a_party_hears_the_tone_that_is_played_to_it() {
 #[test]
 fn a_prompt_is_heard_to_its_end_and_then_said_to_be_over() {
     let (plane, mut events) = plane();
-    let free = plane.free_rtp_ports(LOCAL, 42_500..=42_599);
+    let free = plane.free_rtp_ports(LOCAL, ports(5));
     let gateway = Gateway::join(&plane, 1, free[0]);
     let sound = Sound::File("hello.wav".into());
     plane.send(0, Command::Play { port: PortId(1), sound, repeat: false, token: 8 });
@@ -287,7 +295,7 @@ fn a_prompt_is_heard_to_its_end_and_then_said_to_be_over() {
 #[test]
 fn a_port_that_is_taken_is_said_at_once_and_a_closed_one_is_free_again() {
     let (mut plane, mut events) = plane();
-    let free = plane.free_rtp_ports(LOCAL, 42_200..=42_299);
+    let free = plane.free_rtp_ports(LOCAL, ports(2));
     let taken = UdpSocket::bind((LOCAL, free[0] + 1)).unwrap();
     let local = SocketAddr::new(LOCAL, free[0]);
     plane.send(0, open(1, Open::Rtp { local }));
@@ -298,15 +306,15 @@ fn a_port_that_is_taken_is_said_at_once_and_a_closed_one_is_free_again() {
     );
     drop(taken);
     plane.send(0, open(1, Open::Rtp { local }));
-    assert!(!plane.free_rtp_ports(LOCAL, 42_200..=42_299).contains(&free[0]));
+    assert!(!plane.free_rtp_ports(LOCAL, ports(2)).contains(&free[0]));
     plane.stop();
-    assert!(plane.free_rtp_ports(LOCAL, 42_200..=42_299).contains(&free[0]));
+    assert!(plane.free_rtp_ports(LOCAL, ports(2)).contains(&free[0]));
 }
 
 #[test]
 fn a_browser_and_a_gateway_hear_each_other() {
     let (plane, mut events) = plane();
-    let free = plane.free_rtp_ports(LOCAL, 42_300..=42_399);
+    let free = plane.free_rtp_ports(LOCAL, ports(3));
     let gateway = Gateway::join(&plane, 1, free[0]);
     let pwd = "passwordpasswordpassword";
     plane.send(0, open(2, Open::WebRtc { ufrag: "ours".into(), pwd: Secret::new(pwd.to_owned()) }));
@@ -346,7 +354,7 @@ fn a_browser_with_another_certificate_than_promised_is_refused() {
 #[test]
 fn a_browser_that_restarts_ice_from_another_socket_is_followed_with_its_keys() {
     let (plane, mut events) = plane();
-    let free = plane.free_rtp_ports(LOCAL, 42_400..=42_499);
+    let free = plane.free_rtp_ports(LOCAL, ports(4));
     let gateway = Gateway::join(&plane, 1, free[0]);
     let pwd = "passwordpasswordpassword";
     plane.send(0, open(2, Open::WebRtc { ufrag: "first".into(), pwd: Secret::new(pwd.to_owned()) }));
