@@ -534,6 +534,7 @@ impl Calls {
             sip::Event::Rang { leg }
             | sip::Event::EarlyMedia { leg, .. }
             | sip::Event::Answered { leg, .. }
+            | sip::Event::PreAnswered { leg, .. }
             | sip::Event::Confirmed { leg, .. }
             | sip::Event::Failed { leg, .. }
             | sip::Event::Offered { leg, .. }

@@ -27,6 +27,7 @@ impl Call {
             sip::Event::EarlyMedia { sdp, .. } if !is_first => self.second_sounds(room, &sdp, now),
             sip::Event::Answered { sdp, .. } if is_first => self.own_phone_answered(room, &sdp, now),
             sip::Event::Answered { sdp, .. } => self.second_answered(room, &sdp, now),
+            sip::Event::PreAnswered { sdp, .. } => self.change_answered(room, leg, &sdp),
             sip::Event::Confirmed { sdp, .. } => self.confirmed(room, leg, sdp.as_deref(), now),
             sip::Event::Failed { code, cause, .. } if is_first => self.own_phone_failed(code, cause),
             sip::Event::Failed { code, cause, way, .. } => self.second_failed(room, code, cause, way, now),

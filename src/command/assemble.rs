@@ -107,6 +107,7 @@ fn account(config: &Config, trunk: &Trunk) -> Result<sip::TrunkAccount, String> 
         accept_from: trunk.accept_from.iter().map(|cidr| prefix(*cidr)).collect(),
         digest: algorithms(&trunk.digest),
         health: sip::Health { every_ms: trunk.health_every_ms, timeout_ms: trunk.health_timeout_ms },
+        prack: trunk.prack,
     })
 }
 

@@ -109,6 +109,7 @@ fn trunk(table: Table<'_>, vault: Vault<'_>) -> Option<Trunk> {
         codecs: table.texts("codecs", default.codecs, |text| word(text, &CODECS)),
         dtmf: table.text("dtmf", default.dtmf, |text| now_or_later(text, &DTMF)),
         answer: table.text("answer", default.answer, |text| now_or_later(text, &ANSWERS)),
+        prack: table.flag("prack", default.prack),
         profile: table.text("profile", default.profile, |text| word(text, &PROFILES)),
     };
     if let Some(value) = table.value("profile").filter(|_| trunk.profile != Profile::Generic) {

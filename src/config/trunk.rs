@@ -50,6 +50,8 @@ pub struct Trunk {
     pub dtmf: Dtmf,
     /// When a call from this trunk is answered.
     pub answer: AnswerWhen,
+    /// Whether it is told that we take reliable provisional answers (RFC 3262).
+    pub prack: bool,
     /// Whose habits it has.
     pub profile: Profile,
 }
@@ -84,6 +86,7 @@ impl Trunk {
             codecs: vec![Codec::Pcma, Codec::Pcmu],
             dtmf: Dtmf::Rfc4733,
             answer: AnswerWhen::AtOnce,
+            prack: true,
             profile: Profile::Generic,
         }
     }

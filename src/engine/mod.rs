@@ -349,6 +349,7 @@ mod tests {
             kind: sip::TrunkKind::Peer { server: Some(([192, 0, 2, 1], 5060).into()) },
             accept_from: Vec::new(),
             digest: Vec::new(),
+            prack: true,
             health: sip::Health::default(),
         };
         let setup = Setup {

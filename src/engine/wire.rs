@@ -69,6 +69,7 @@ impl Engine {
             | sip::Event::Rang { .. }
             | sip::Event::EarlyMedia { .. }
             | sip::Event::Answered { .. }
+            | sip::Event::PreAnswered { .. }
             | sip::Event::Confirmed { .. }
             | sip::Event::Failed { .. }
             | sip::Event::Offered { .. }

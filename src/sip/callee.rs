@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::caller::new_leg;
 use super::cause::{self, code_of, reason_of};
+use super::dialog::reliable::{OPTION, Reliable};
 use super::dialog::{Dialog, contact};
 use super::header::{NameAddr, split_list};
 use super::leg::{LegTimer, Stage, Unacked};
@@ -47,6 +48,7 @@ impl Sip {
         let server = self.wire.tx.accept(request, key, path, Some(id));
         let mut leg = new_leg(id, party.clone(), instance, path, dialog, Stage::Invited { server });
         leg.remote_sdp = request.body.clone();
+        leg.reliable = Reliable::of(request);
         // RFC 3261 section 13.3.1.1: at once, so that the INVITE is not sent again.
         self.wire.answer_plainly(&leg, server, 100, now);
         self.legs.insert(leg);
@@ -73,13 +75,22 @@ impl Sip {
 
     /// 180, or 183 with sound.
     pub(crate) fn ring(&mut self, id: LegId, sdp: &Bytes, now: Now) {
+        let code = if sdp.is_empty() { 180 } else { 183 };
+        self.provisional(id, code, sdp, now);
+    }
+
+    /// A provisional answer goes out, with its number if it must arrive.
+    pub(crate) fn send_18x(&mut self, id: LegId, code: u16, sdp: &Bytes, rseq: Option<u32>, now: Now) {
         let Some(leg) = self.legs.get_mut(id) else { return };
         let Stage::Invited { server } = leg.stage else { return };
-        let code = if sdp.is_empty() { 180 } else { 183 };
         let Some(mut response) = self.wire.response(leg, server, code) else { return };
         response.headers.push(Name::Contact, contact(&leg.home));
         response.headers.push(Name::Allow, ALLOW);
         response.headers.push(Name::Supported, SUPPORTED);
+        if let Some(rseq) = rseq {
+            response.headers.push(Name::Require, OPTION);
+            response.headers.push(Name::RSeq, rseq.to_string());
+        }
         if !sdp.is_empty() {
             leg.local_sdp = sdp.clone();
             with_sdp(&mut response.headers, &mut response.body, sdp);
@@ -89,15 +100,24 @@ impl Sip {
 
     /// 200.
     pub(crate) fn answer_call(&mut self, id: LegId, sdp: &Bytes, now: Now) {
+        if self.answer_waits(id, sdp) {
+            return;
+        }
         let Some(leg) = self.legs.get_mut(id) else { return };
         let Stage::Invited { server } = leg.stage else { return };
+        self.wire.disarm(leg, &[LegTimer::Reprovision, LegTimer::Unpracked]);
         let kept = self.wire.tx.incoming(server).map(|incoming| incoming.request.clone());
         let Some(request) = kept.as_ref().and_then(reread) else { return };
+        // An offer that was answered in a PRACK is not made again: it would ask for another answer.
+        let none = Bytes::new();
+        let sdp = if leg.reliable.agreed { &none } else { sdp };
         let response = self.wire.success(leg, &request, sdp);
-        leg.local_sdp = sdp.clone();
+        if !sdp.is_empty() {
+            leg.local_sdp = sdp.clone();
+        }
         leg.stage = Stage::Up;
         let cseq = request.headers.cseq().map_or(0, |(number, _)| number);
-        let offers = request.body.is_empty();
+        let offers = request.body.is_empty() && !leg.reliable.agreed;
         let unacked = Unacked { bytes: response.to_bytes(), cseq, wait_ms: T1_MS, change: false, offers };
         self.wire.send_200(leg, server, &response, unacked, now);
         self.wire.arm_refresh(leg, now);

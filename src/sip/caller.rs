@@ -8,11 +8,13 @@ use bytes::Bytes;
 use super::cause::{self, cause, reason_of};
 use super::dialog::Dialog;
 use super::dialog::change::ask_timer;
+use super::dialog::fork::{Early, MAX_FORKS};
 use super::dialog::refresh::Refresh;
+use super::dialog::reliable::{OPTION, Reliable};
 use super::header::NameAddr;
 use super::leg::{Leg, LegTimer, Stage};
 use super::message::{Headers, Method, Name, Request, Response};
-use super::reply::reread;
+use super::reply::{SUPPORTED, reread};
 use super::transaction::timer::{Armed, GIVE_UP_MS};
 use super::transaction::{Heard, Purpose};
 use super::uri::{Host, Uri};
@@ -26,8 +28,6 @@ use crate::terms::{LegId, Now, Number, TrunkName};
 pub(crate) const SILENT_MS: u64 = 4_000;
 /// Timer C must not be shorter than this makes sense, and not longer than this is patient.
 const MAX_RING_MS: u64 = 600_000;
-/// Forks that are sent away one by one.
-const MAX_FORKS: usize = 8;
 /// How often an INVITE is sent anew after 422.
 const MAX_RETRIES: u8 = 2;
 /// Names that an INVITE of ours sets itself; the call centre cannot.
@@ -87,12 +87,23 @@ impl Sip {
         let mut leg = self.begin(&wanted, place);
         let mut invite = leg.dialog.first(&leg.home, &self.wire.config);
         ask_timer(&mut invite, self.wire.config.session_expires_s, &self.wire);
+        if self.offers_prack(&wanted.to) {
+            invite.headers.set(Name::Supported, format!("{SUPPORTED}, {OPTION}"));
+        }
         self.identify_caller(&wanted, &mut invite.headers);
         with_sdp(&mut invite.headers, &mut invite.body, &wanted.sdp);
         self.send_invite(&mut leg, invite, now);
         self.wire.arm(&mut leg, LegTimer::Ring, wanted.ring_ms.clamp(1_000, MAX_RING_MS), now);
         self.wire.arm(&mut leg, LegTimer::Silent, SILENT_MS, now);
         self.legs.insert(leg);
+    }
+
+    /// Browsers are not asked for PRACK: JsSIP does not know it.
+    fn offers_prack(&self, to: &Party) -> bool {
+        match to {
+            Party::Trunk(name) => self.trunks.get(name).is_some_and(|account| account.prack),
+            Party::Operator(_) => false,
+        }
     }
 
     fn cannot(&mut self, leg: LegId, code: u16, way: Way, words: &str) {
@@ -230,10 +241,17 @@ impl Sip {
         if response.code == 100 || response.headers.to().is_ok_and(|to| to.tag().is_none()) {
             return;
         }
-        leg.dialog.learn(&response.headers);
+        if !leg.focus(&response.headers) {
+            return self.wire.drop_it("too many forks");
+        }
+        self.follow_route(id);
+        let Some(leg) = self.legs.get_mut(id) else { return };
+        if !self.wire.confirm(leg, response, now) {
+            return;
+        }
         if !response.body.is_empty() {
-            if response.body != leg.early_sdp {
-                leg.early_sdp = response.body.clone();
+            if response.body != leg.early.sdp {
+                leg.early.sdp = response.body.clone();
                 self.wire.tell(Event::EarlyMedia { leg: id, sdp: response.body.clone() });
             }
         } else if matches!(response.code, 180 | 183) && !leg.rung {
@@ -245,7 +263,12 @@ impl Sip {
     fn accepted(&mut self, id: LegId, response: &Response, now: Now) {
         let Some(leg) = self.legs.get_mut(id) else { return };
         self.wire.disarm(leg, &[LegTimer::Silent, LegTimer::Ring, LegTimer::GiveUp]);
-        leg.dialog.learn(&response.headers);
+        if !leg.focus(&response.headers) {
+            leg.dialog = leg.dialog.sibling();
+            leg.early = Early::default();
+            leg.dialog.learn(&response.headers);
+        }
+        leg.forks.clear();
         leg.stage = Stage::Up;
         self.follow_route(id);
         let Some(leg) = self.legs.get_mut(id) else { return };
@@ -256,7 +279,7 @@ impl Sip {
             return self.wire.bye(leg, now);
         }
         // A gateway may have answered our offer in 183 and leave it out of the 200.
-        let sdp = if response.body.is_empty() { leg.early_sdp.clone() } else { response.body.clone() };
+        let sdp = if response.body.is_empty() { leg.early.sdp.clone() } else { response.body.clone() };
         if sdp.is_empty() {
             let mut why = cause(79, 488);
             "answered without a description".clone_into(&mut why.words);
@@ -294,8 +317,11 @@ impl Sip {
             return false;
         }
         leg.retries = leg.retries.saturating_add(1);
-        leg.dialog.remote_tag.clear();
+        leg.begin_again();
         let mut invite = self.wire.request(leg, Method::Invite);
+        if old.headers.lists(&Name::Supported, OPTION) {
+            invite.headers.set(Name::Supported, format!("{SUPPORTED}, {OPTION}"));
+        }
         Refresh::ask(&mut invite.headers, least.max(self.wire.config.session_expires_s), &self.wire.config);
         let have = invite.headers.clone();
         let made_anew = [Name::Via, Name::ContentLength];
@@ -324,10 +350,10 @@ impl Sip {
             }
             return;
         }
-        if leg.forks.contains(&tag) || leg.forks.len() >= MAX_FORKS {
+        if leg.sent_away.contains(&tag) || leg.sent_away.len() >= MAX_FORKS {
             return;
         }
-        leg.forks.push(tag);
+        leg.sent_away.push(tag);
         self.late_answer(id, client, &Heard::Response(response.clone()), now);
     }
 
@@ -427,12 +453,14 @@ pub(crate) fn new_leg(
         over: false,
         why: None,
         rung: false,
-        early_sdp: Bytes::new(),
+        early: Early::default(),
+        forks: Vec::new(),
+        reliable: Reliable::default(),
         local_sdp: Bytes::new(),
         remote_sdp: Bytes::new(),
         unacked: None,
         ack: None,
-        forks: Vec::new(),
+        sent_away: Vec::new(),
         retries: 0,
         proofs: 0,
         changes: super::dialog::change::Changes::default(),
@@ -450,6 +478,8 @@ fn fork(invite: &Request, response: &Response) -> Option<Dialog> {
     let (remote, target) = (headers.to().ok()?, String::from_utf8_lossy(&invite.uri).into_owned());
     let mut dialog = Dialog::outgoing(headers.call_id().ok()?.to_owned(), tag, &local, &remote, target);
     dialog.number(headers.cseq().ok()?.0);
+    // It may have had PRACKs with numbers of their own.
+    dialog.jump();
     dialog.learn(&response.headers);
     Some(dialog)
 }

@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 use super::Path;
 use super::dialog::Dialog;
 use super::dialog::change::Changes;
+use super::dialog::fork::{Early, Fork};
 use super::dialog::refresh::Refresh;
+use super::dialog::reliable::Reliable;
 use super::transaction::timer::Armed;
 use crate::fact::{Cause, Party};
 use crate::terms::LegId;
@@ -39,6 +41,10 @@ pub(crate) enum LegTimer {
     Expire,
     /// Our change met theirs (491) and is tried again.
     Retry,
+    /// Our provisional answer is sent again.
+    Reprovision,
+    /// The PRACK to our provisional answer never came.
+    Unpracked,
 }
 
 /// Where it stands.
@@ -104,8 +110,12 @@ pub(crate) struct Leg {
     pub(crate) why: Option<Cause>,
     /// Whether `Rang` was told.
     pub(crate) rung: bool,
-    /// The last sound before the answer.
-    pub(crate) early_sdp: Bytes,
+    /// What the fork that we speak with said before the answer.
+    pub(crate) early: Early,
+    /// The other forks, before the answer.
+    pub(crate) forks: Vec<Fork>,
+    /// Our provisional answers that must arrive.
+    pub(crate) reliable: Reliable,
     /// Our description as it stands.
     pub(crate) local_sdp: Bytes,
     /// The peer's as it stands.
@@ -114,8 +124,8 @@ pub(crate) struct Leg {
     pub(crate) unacked: Option<Unacked>,
     /// The last ACK of ours, for repeated 200s.
     pub(crate) ack: Option<(u32, Bytes)>,
-    /// Tags of forks that were sent away.
-    pub(crate) forks: Vec<String>,
+    /// Tags of forks that answered too late and were sent away.
+    pub(crate) sent_away: Vec<String>,
     /// How often the INVITE was sent anew after 422.
     pub(crate) retries: u8,
     /// How often a request of it was sent anew with a proof.

@@ -99,6 +99,8 @@ impl Sip {
                 if let Ok((at, mut leg)) = decode::<Leg>(value) {
                     leg.armed.shift(shift_ms(at, now));
                     leg.dialog.jump();
+                    leg.forks.iter_mut().for_each(|fork| fork.dialog.jump());
+                    leg.reliable.jump();
                     leg.lost |= leg.home.flow().is_some();
                     let id = leg.id;
                     self.next_leg = self.next_leg.max(id.0);
@@ -221,6 +223,8 @@ impl Sip {
             LegTimer::Refresh => self.refresh_due(id, now),
             LegTimer::Expire => self.session_expired(id, now),
             LegTimer::Retry => self.retry_change(id, now),
+            LegTimer::Reprovision => self.repeat_18x(id, now),
+            LegTimer::Unpracked => self.never_confirmed(id, now),
         }
     }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::auth::Login;
 use super::dialog::refresh::Refresh;
+use super::dialog::reliable::OPTION;
 use super::leg::Stage;
 use super::message::{Headers, Message, Method, Name, ReadError, Request};
 use super::reply::{ALLOW, SDP, SUPPORTED, stateless_tag};
@@ -18,6 +19,9 @@ use crate::terms::{FlowId, LegId, Now};
 
 /// What a caller is told to wait when we are full, seconds.
 const RETRY_AFTER_S: &str = "5";
+
+/// Extensions that may be required of us.
+const EXTENSIONS: [&str; 2] = ["timer", OPTION];
 
 /// Who begins a dialog.
 enum Caller {
@@ -304,10 +308,11 @@ fn is_same_source(one: &Path, other: &Path) -> bool {
     }
 }
 
-/// Extensions that are required and that we do not have: all but session timers.
+/// Extensions that are required and that we do not have.
 fn unsupported(headers: &Headers) -> impl Iterator<Item = &[u8]> {
     let required = headers.list(&Name::Require).chain(headers.list(&Name::ProxyRequire));
-    required.filter(|name| !name.eq_ignore_ascii_case(b"timer"))
+    let known = |name: &&[u8]| EXTENSIONS.iter().any(|own| own.as_bytes().eq_ignore_ascii_case(name));
+    required.filter(move |name| !known(name))
 }
 
 /// The one kind of body that we take; no body asks for our offer.

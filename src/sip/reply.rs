@@ -11,7 +11,7 @@ use super::header::NameAddr;
 use super::message::{Message, Method, Name, Request, Response};
 
 /// What we can be asked.
-pub(crate) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO";
+pub(crate) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO, PRACK";
 /// What we can do beyond RFC 3261.
 pub(crate) const SUPPORTED: &str = "timer";
 /// The one body that we take.

@@ -37,10 +37,11 @@ impl Sip {
         let tag = to.tag()?;
         let (id, _) = tag.split_once('.')?;
         let id = LegId(u64::from_str_radix(id, 16).ok()?);
-        let dialog = &self.legs.get(id)?.dialog;
+        let leg = self.legs.get(id)?;
+        let dialog = &leg.dialog;
         let fits = dialog.local_tag == tag
             && Ok(dialog.call_id.as_str()) == headers.call_id()
-            && dialog.remote_tag == from.tag().unwrap_or_default();
+            && leg.has_tag(from.tag().unwrap_or_default());
         fits.then_some(id)
     }
 
@@ -107,6 +108,10 @@ impl Sip {
             leg.home = path;
             leg.lost = false;
         }
+        let tag = request.headers.from().ok().and_then(|from| from.tag().map(str::to_owned));
+        if tag.as_ref().is_some_and(|tag| *tag != leg.dialog.remote_tag) {
+            leg.turn_to(&tag.unwrap_or_default());
+        }
         let number = request.headers.cseq().map_or(0, |(number, _)| number);
         let server = self.wire.tx.accept(request, key, path, Some(id));
         if !leg.dialog.sequence(number) {
@@ -148,7 +153,8 @@ impl Sip {
             Method::Notify | Method::Subscribe | Method::Publish => {
                 self.wire.answer_plainly(leg, server, 489, now)
             }
-            Method::Prack | Method::Cancel => self.wire.answer_plainly(leg, server, 481, now),
+            Method::Prack => self.prack_came(id, server, request, now),
+            Method::Cancel => self.wire.answer_plainly(leg, server, 481, now),
             Method::Message | Method::Register => {
                 let Some(mut response) = self.wire.response(leg, server, 405) else { return };
                 response.headers.push(Name::Allow, ALLOW);
@@ -166,6 +172,8 @@ impl Sip {
         match leg.stage {
             // RFC 3261 section 15.1.2: pending requests of the dialog get 487.
             Stage::Invited { .. } => self.reject(id, 487, why, true, now),
+            // One of several phones gives up; the others ring on.
+            Stage::Calling { .. } if !leg.forks.is_empty() => leg.forget_fork(),
             Stage::Up | Stage::Calling { .. } => {
                 // A callee leaves by BYE only a call that it answered (RFC 3261 section 15): its 200 was lost
                 // with a predecessor, and no other answer will come.
@@ -235,7 +243,8 @@ impl Sip {
                     self.remove(leg);
                 }
             }
-            Purpose::Info => {}
+            // RFC 3262 section 4: a PRACK that fails changes nothing; the call's own answer will come.
+            Purpose::Info | Purpose::Prack => {}
         }
     }
 

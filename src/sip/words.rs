@@ -181,6 +181,8 @@ pub struct TrunkAccount {
     pub digest: Vec<Algorithm>,
     /// How it is asked whether it lives.
     pub health: Health,
+    /// Whether our INVITEs to it say that we take reliable provisional answers (RFC 3262).
+    pub prack: bool,
 }
 
 /// How a trunk is asked by OPTIONS whether it lives.
@@ -406,6 +408,13 @@ pub enum Event {
         /// Which leg.
         leg: LegId,
         /// The answer to our offer.
+        sdp: Bytes,
+    },
+    /// The answer to our offer in a provisional answer came in its PRACK; the incoming leg still rings.
+    PreAnswered {
+        /// Which leg.
+        leg: LegId,
+        /// The answer.
         sdp: Bytes,
     },
     /// The ACK to our 200 came: the incoming leg is up.

@@ -101,6 +101,7 @@ impl Switch {
                 accept_from: Vec::new(),
                 digest: vec![Algorithm::Sha256],
                 health: crate::sip::Health::default(),
+                prack: true,
             }])),
             now,
         );

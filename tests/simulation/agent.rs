@@ -105,6 +105,8 @@ pub struct Leg {
     version: u64,
     pub held: bool,
     change_out: bool,
+    /// Number of its last provisional answer that asked for a PRACK.
+    rseq: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -276,6 +278,7 @@ impl Agent {
             version: 1,
             held: false,
             change_out: false,
+            rseq: 0,
         };
         // Some ask for Tandem's offer instead of making one.
         let late = self.dice.chance(15);

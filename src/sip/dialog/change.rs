@@ -68,6 +68,16 @@ impl Changes {
             (ours.client, ours.cseq) = (client, cseq);
         }
     }
+
+    /// Whether nothing is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.ours.is_none() && self.theirs.is_none()
+    }
+
+    /// Their offer waits for the call centre.
+    pub(crate) fn theirs_waits(&mut self, server: u64) {
+        self.theirs = Some(Theirs { server });
+    }
 }
 
 impl Wire {
@@ -182,6 +192,9 @@ impl Sip {
         let Some(theirs) = leg.changes.theirs.take() else { return };
         let kept = self.wire.tx.incoming(theirs.server).map(|incoming| incoming.request.clone());
         if let Some(request) = kept.as_ref().and_then(super::super::reply::reread) {
+            if request.method == Method::Prack {
+                return self.answer_prack(id, theirs.server, &request, sdp, now);
+            }
             self.wire.accept_change(leg, theirs.server, &request, sdp, now);
         }
         self.wire.try_change(leg, now);
@@ -213,7 +226,14 @@ impl Sip {
             }
             return;
         }
-        if leg.stage != Stage::Up || leg.changes.ours.as_ref().is_some_and(|ours| ours.kind != Kind::Update) {
+        let settled = match leg.stage {
+            Stage::Up => true,
+            // RFC 3311 section 5.1: by UPDATE, once offer and answer have passed reliably.
+            Stage::Calling { .. } => !is_invite && leg.early.agreed,
+            Stage::Invited { .. } => !is_invite && leg.reliable.is_settled() && !leg.local_sdp.is_empty(),
+            Stage::Leaving => false,
+        };
+        if !settled || leg.changes.ours.as_ref().is_some_and(|ours| ours.kind != Kind::Update) {
             return self.wire.answer_plainly(leg, server, 491, now);
         }
         if leg.unacked.is_some() || leg.changes.theirs.is_some() {

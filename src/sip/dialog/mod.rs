@@ -4,7 +4,9 @@
 //! is never acted on; the route set is fixed by the first answer, the target moves with each Contact.
 
 pub(crate) mod change;
+pub(crate) mod fork;
 pub(crate) mod refresh;
+pub(crate) mod reliable;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -87,6 +89,12 @@ impl Dialog {
             target: contact,
             routes: routes(headers, false),
         })
+    }
+
+    /// The beginning of another dialog of the same INVITE.
+    pub(crate) fn sibling(&self) -> Self {
+        let own = Self { remote_tag: String::new(), remote_cseq: None, routes: Vec::new(), ..self.clone() };
+        Self { local_cseq: self.invite_cseq, ..own }
     }
 
     /// What an answer to our INVITE teaches: tag, target, routes (RFC 3261 section 12.1.2).

@@ -222,7 +222,8 @@ fn both_leave_at_once_and_each_hears_it_once() {
     world.tell(Side::B, Command::HangUp { leg: b, cause: bye() });
     world.run(1_000);
     assert_eq!((world.ends(Side::A, a), world.ends(Side::B, b)), (1, 1));
-    assert_eq!(world.lines("200 OK"), 3);
+    // To PRACK, INVITE and both BYE.
+    assert_eq!(world.lines("200 OK"), 4);
     world.assert_clean();
 }
 

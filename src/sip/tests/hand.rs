@@ -77,6 +77,7 @@ impl Hand {
             accept_from,
             digest: vec![Algorithm::Sha256, Algorithm::Md5],
             health: crate::sip::Health::default(),
+            prack: true,
         };
         hand.tell(Command::Trunks(vec![
             trunk("gsm", gateway, vec![prefix("203.0.113.0", 24)]),
@@ -217,6 +218,27 @@ impl Hand {
         assert!(self.say(ws(1), &within(&answer, "ACK", 7061, "")).is_empty());
         assert_eq!(self.events.last(), Some(&Event::Confirmed { leg, sdp: None }));
         (leg, answer)
+    }
+
+    /// Calls over the gateway, which registered from `path` before.
+    pub(super) fn call_gsm(&mut self, path: Path) -> (LegId, Request) {
+        if self.sip.counts().registrations == 0 {
+            assert_eq!(self.register_as(path, "gsm-1", "gsm", 600, 1).code, 200);
+        }
+        let leg = self.sip.new_leg();
+        self.sent.clear();
+        self.tell(Command::Invite {
+            leg,
+            to: Party::Trunk("gsm".into()),
+            number: Number::new("+380671234567"),
+            show: Number::new("+380441234567"),
+            display: String::new(),
+            headers: vec![],
+            sdp: Bytes::from_static(b"v=0 ours\r\n"),
+            ring_ms: 60_000,
+        });
+        let (_, invite) = self.requests(&Method::Invite).pop().expect("no INVITE");
+        (leg, invite)
     }
 
     /// Calls op1's phone.

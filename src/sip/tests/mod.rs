@@ -10,7 +10,9 @@
 
 mod browser;
 mod calls;
+mod forks;
 mod hand;
 mod provider;
+mod reliable;
 mod strangers;
 mod world;

@@ -27,6 +27,7 @@ fn account(servers: &[&str]) -> TrunkAccount {
         accept_from: Vec::new(),
         digest: Vec::new(),
         health: Health::default(),
+        prack: true,
     }
 }
 
@@ -37,6 +38,7 @@ fn gateway() -> TrunkAccount {
         accept_from: vec![Prefix { address: "192.0.2.64".parse().unwrap(), bits: 26 }],
         digest: Vec::new(),
         health: Health::default(),
+        prack: true,
     }
 }
 

@@ -47,7 +47,7 @@ fn what_cannot_be_served_is_answered_as_the_rfc_says() {
         (base.clone(), 401),
         (base.replace("INVITE sip:+380441234567@tandem.test", "INVITE urn:service:sos"), 416),
         (base.replace("Max-Forwards: 70", "Max-Forwards: 0"), 483),
-        (base.replace("Max-Forwards: 70", "Max-Forwards: 70\r\nRequire: 100rel"), 420),
+        (base.replace("Max-Forwards: 70", "Max-Forwards: 70\r\nRequire: precondition"), 420),
         (base.replace("application/sdp", "application/isup"), 415),
         (base.replacen("SIP/2.0\r\n", "SIP/7.0\r\n", 1), 505),
         (base.replace("1 INVITE", "1 BYE"), 400),
@@ -80,8 +80,8 @@ fn what_cannot_be_served_is_answered_as_the_rfc_says() {
     for (method, code) in [("MESSAGE", 405), ("SUBSCRIBE", 489), ("REFER", 405)] {
         assert_eq!(Hand::new().ask(udp(PEER), &other(method)).code, code);
     }
-    let unsupported = Hand::new().ask(udp(PEER), &invite("b", "Require: 100rel, timer\r\n", ""));
-    assert_eq!(unsupported.headers.text(&Name::Unsupported), Some("100rel"));
+    let unsupported = Hand::new().ask(udp(PEER), &invite("b", "Require: precondition, timer\r\n", ""));
+    assert_eq!(unsupported.headers.text(&Name::Unsupported), Some("precondition"));
 }
 
 #[test]

@@ -98,6 +98,7 @@ impl World {
             accept_from: vec![Prefix { address: peer.ip(), bits: 32 }],
             digest: Vec::new(),
             health: crate::sip::Health::default(),
+            prack: true,
         };
         let now = self.at();
         self.machines[side as usize]

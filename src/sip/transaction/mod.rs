@@ -56,6 +56,8 @@ pub(crate) enum Purpose {
     Register,
     /// Asks a trunk whether it lives; belongs to no leg.
     Ping,
+    /// Confirms a provisional answer.
+    Prack,
 }
 
 /// One of our requests.

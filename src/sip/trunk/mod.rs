@@ -336,7 +336,7 @@ impl Sip {
         let waits = |standing: &Standing| match purpose {
             Purpose::Register => standing.upstream.as_ref().is_some_and(|one| one.waits_for(client)),
             Purpose::Ping => standing.pulse.waits_for(client),
-            Purpose::Invite | Purpose::Change | Purpose::End | Purpose::Info => false,
+            Purpose::Invite | Purpose::Change | Purpose::End | Purpose::Info | Purpose::Prack => false,
         };
         let found = self.trunks.standings.iter_mut().find(|(_, standing)| waits(standing));
         let Some((name, standing)) = found else { return self.departing_heard(client, heard, now) };
@@ -481,6 +481,7 @@ mod tests {
             accept_from,
             digest: Vec::new(),
             health: super::super::Health::default(),
+            prack: true,
         }
     }
 

@@ -94,7 +94,7 @@ impl Sip {
         request.headers.push(name, proof);
         let begins = purpose == Purpose::Invite;
         if begins {
-            leg.dialog.remote_tag.clear();
+            leg.begin_again();
         }
         let is_change = purpose == Purpose::Change;
         let client = self.wire.ask(leg, request, purpose, now);

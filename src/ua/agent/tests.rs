@@ -57,6 +57,7 @@ impl World {
             accept_from: Vec::new(),
             digest,
             health: crate::sip::Health::default(),
+            prack: true,
         };
         let now = Now { mono_ms: 1_000, wall_ms: 1_700_000_001_000 };
         switch.handle(Input::Command(Command::Trunks(vec![account])), now);

@@ -48,6 +48,12 @@ impl Agent {
             response.headers.push(Name::ContentType, "application/sdp");
             response.body = Bytes::from(text);
         }
+        if invite.headers.lists(&Name::Supported, "100rel") && self.account.timers {
+            let rseq = leg.rseq + 1;
+            response.headers.push(Name::Require, "100rel");
+            response.headers.push(Name::RSeq, rseq.to_string());
+            self.legs.get_mut(&id).expect("leg").rseq = rseq;
+        }
         self.answer(invite, &response);
     }
 

@@ -87,6 +87,7 @@ impl Agent {
             version: 1,
             held: false,
             change_out: false,
+            rseq: 0,
         };
         self.legs.insert(id, leg);
         let trying = self.response(&request, Some(id), 100);

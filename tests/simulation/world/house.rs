@@ -151,5 +151,6 @@ pub(super) fn trunk_account(number: usize, name: &TrunkName) -> TrunkAccount {
         accept_from: vec![Prefix { address: address.ip(), bits: 32 }],
         digest: vec![Algorithm::Sha256, Algorithm::Md5],
         health: tandem::sip::Health { every_ms: 30_000, timeout_ms: 4_000 },
+        prack: true,
     }
 }
