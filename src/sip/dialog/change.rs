@@ -57,8 +57,10 @@ pub(crate) struct Changes {
     waiting: Option<Bytes>,
     ours: Option<Ours>,
     theirs: Option<Theirs>,
-    /// How often ours met theirs.
+    /// How often ours met theirs, or asked for too short a session.
     tries: u8,
+    /// Whether it is a refresh that waits after it met theirs.
+    refresh_waits: bool,
 }
 
 impl Changes {
@@ -290,36 +292,88 @@ impl Sip {
         if leg.over {
             return;
         }
+        if ours.kind != Kind::Offer {
+            return self.refresh_refused(id, ours.kind, code, response, now);
+        }
         // A phone without a socket does not refuse, it cannot answer: the call is not its price.
-        let unreachable = code == 408 && leg.lost;
-        if matches!(code, 408 | 481) && !unreachable {
-            // RFC 3261 section 12.2.1.2, RFC 4028 section 10: the peer does not know this call any more.
-            let why = cause::of_headers(&response.headers, code, if code == 481 { 41 } else { 102 });
-            return self.wire.leave(leg, why, true, now);
+        if matches!(code, 408 | 481) && !(code == 408 && leg.lost) {
+            return self.dialog_is_gone(id, code, response, now);
         }
-        if code == 491 && ours.kind != Kind::Update && leg.changes.tries < MAX_TRIES {
-            leg.changes.tries = leg.changes.tries.saturating_add(1);
-            if ours.kind == Kind::Offer {
-                leg.changes.waiting.get_or_insert(ours.sdp);
+        let tries = leg.changes.tries;
+        if code == 491 && tries < MAX_TRIES {
+            leg.changes.waiting.get_or_insert(ours.sdp);
+            return self.wait_after_491(id, now);
+        }
+        if code == 422 && tries < MAX_TRIES && leg.refresh.lengthen(&response.headers) {
+            leg.changes.tries = tries.saturating_add(1);
+            leg.changes.waiting.get_or_insert(ours.sdp);
+            return self.wire.try_change(leg, now);
+        }
+        self.wire.tell(Event::ChangeRefused { leg: id, code });
+        leg.changes.tries = 0;
+        self.wire.try_change(leg, now);
+    }
+
+    /// The peer does not know this call any more (RFC 3261 section 12.2.1.2, RFC 4028 section 10).
+    fn dialog_is_gone(&mut self, id: LegId, code: u16, response: &Response, now: Now) {
+        let Some(leg) = self.legs.get_mut(id) else { return };
+        let why = cause::of_headers(&response.headers, code, if code == 481 { 41 } else { 102 });
+        self.wire.leave(leg, why, true, now);
+    }
+
+    /// RFC 3261 section 14.1: he who made the Call-ID waits longer, in units of 10 ms.
+    fn wait_after_491(&mut self, id: LegId, now: Now) {
+        let Some(leg) = self.legs.get_mut(id) else { return };
+        leg.changes.tries = leg.changes.tries.saturating_add(1);
+        let (least, units) = if leg.outgoing { (2_100, 191) } else { (0, 201) };
+        let wait_ms = self.wire.entropy.below(units).saturating_mul(10).saturating_add(least);
+        self.wire.arm(leg, LegTimer::Retry, wait_ms.max(1), now);
+    }
+
+    /// A refresh failed. Whoever answers lives: only a re-INVITE that meets 481, or silence twice, ends the
+    /// call; everything else is tried another way, and again.
+    fn refresh_refused(&mut self, id: LegId, kind: Kind, code: u16, response: &Response, now: Now) {
+        let Some(leg) = self.legs.get_mut(id) else { return };
+        if code == 408 && leg.lost {
+            return self.wire.arm_refresh(leg, now);
+        }
+        match code {
+            491 if leg.changes.tries < MAX_TRIES => {
+                leg.changes.refresh_waits = true;
+                return self.wait_after_491(id, now);
             }
-            // RFC 3261 section 14.1: he who made the Call-ID waits longer, in units of 10 ms.
-            let (least, units) = if leg.outgoing { (2_100, 191) } else { (0, 201) };
-            let wait_ms = self.wire.entropy.below(units).saturating_mul(10).saturating_add(least);
-            return self.wire.arm(leg, LegTimer::Retry, wait_ms.max(1), now);
-        }
-        match ours.kind {
-            Kind::Offer => self.wire.tell(Event::ChangeRefused { leg: id, code }),
-            // The peer does not take UPDATE: by re-INVITE the next time.
-            Kind::Update if matches!(code, 405 | 420 | 501) => leg.refresh.updates = false,
-            Kind::Reinvite | Kind::Update => {}
-        }
-        if code == 422 {
-            let least = response.headers.min_se().ok().flatten().unwrap_or(leg.refresh.interval_s);
-            leg.refresh.interval_s = leg.refresh.interval_s.max(least);
+            // RFC 4028 section 7.4: at once, or the old interval runs out meanwhile.
+            422 if leg.changes.tries < MAX_TRIES && leg.refresh.lengthen(&response.headers) => {
+                leg.changes.tries = leg.changes.tries.saturating_add(1);
+                return self.refresh_due(id, now);
+            }
+            408 if leg.refresh.silences > 0 => return self.dialog_is_gone(id, code, response, now),
+            408 => leg.refresh.silences = leg.refresh.silences.saturating_add(1),
+            481 if kind == Kind::Reinvite => return self.dialog_is_gone(id, code, response, now),
+            _ => {}
         }
         leg.changes.tries = 0;
-        self.wire.arm_refresh(leg, now);
+        if kind == Kind::Update {
+            // Some gateways know no UPDATE and say so in odd ways, also with 481.
+            leg.refresh.updates &= !matches!(code, 405 | 420 | 481 | 501);
+            return self.refresh_by_reinvite(id, now);
+        }
+        if code == 408 {
+            return self.refresh_by_reinvite(id, now);
+        }
+        let wait_ms = leg.refresh.pause_ms(response.headers.retry_after());
+        self.wire.disarm(leg, &[LegTimer::Expire]);
+        self.wire.arm(leg, LegTimer::Refresh, wait_ms, now);
         self.wire.try_change(leg, now);
+    }
+
+    fn refresh_by_reinvite(&mut self, id: LegId, now: Now) {
+        let Some(leg) = self.legs.get_mut(id) else { return };
+        if leg.local_sdp.is_empty() {
+            return self.wire.arm_refresh(leg, now);
+        }
+        let sdp = leg.local_sdp.clone();
+        self.wire.reinvite(leg, Kind::Reinvite, sdp, now);
     }
 
     /// Half the session is over: refresh it.
@@ -338,11 +392,8 @@ impl Sip {
             leg.refresh.repeat(&mut update.headers, &self.wire.config);
             let client = self.wire.ask(leg, update, Purpose::Change, now);
             leg.changes.ours = Some(Ours { client, kind: Kind::Update, cseq: 0, sdp: Bytes::new() });
-        } else if leg.local_sdp.is_empty() {
-            self.wire.arm_refresh(leg, now);
         } else {
-            let sdp = leg.local_sdp.clone();
-            self.wire.reinvite(leg, Kind::Reinvite, sdp, now);
+            self.refresh_by_reinvite(id, now);
         }
     }
 
@@ -353,20 +404,25 @@ impl Sip {
             leg.refresh.graced = true;
             return self.wire.arm(leg, LegTimer::Expire, super::super::transaction::PARK_MS, now);
         }
-        if leg.is_up() {
+        if !leg.is_up() {
+            return;
+        }
+        if leg.lost {
             let mut why = cause(102, 408);
             "session was not refreshed".clone_into(&mut why.words);
-            self.wire.leave(leg, why, false, now);
+            return self.wire.leave(leg, why, false, now);
         }
+        // Some forget what they promised (RFC 4028 section 10 would end the call): whoever answers lives.
+        leg.refresh.by_us = true;
+        self.refresh_due(id, now);
     }
 
     /// The pause after 491 is over.
     pub(crate) fn retry_change(&mut self, id: LegId, now: Now) {
         let Some(leg) = self.legs.get_mut(id) else { return };
         self.wire.try_change(leg, now);
-        if leg.changes.ours.is_none() && leg.is_up() {
-            // It was a refresh that met theirs; theirs has refreshed the session too.
-            self.wire.arm_refresh(leg, now);
+        if std::mem::take(&mut leg.changes.refresh_waits) && leg.is_up() {
+            self.refresh_due(id, now);
         }
     }
 

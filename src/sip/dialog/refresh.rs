@@ -1,7 +1,7 @@
 //! Session timers: both ends prove now and then that the call is alive (RFC 4028).
 //!
-//! Invariant: only 481, 408 and silence end a call that was to be refreshed; any other answer leaves it,
-//! and the next half-time tries again. A browser never gets 422: JsSIP cannot take it.
+//! Invariant: only a re-INVITE that meets 481, and silence twice, end a call that was to be refreshed; any
+//! other answer leaves it, and it is tried again soon. A browser never gets 422: JsSIP cannot take it.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +9,9 @@ use super::super::Config;
 use super::super::header::{Refresher, SessionExpires};
 use super::super::leg::LegTimer;
 use super::super::message::{Headers, Name};
+
+/// The longest session interval that a peer can make us take, seconds.
+const LONGEST_S: u32 = 86_400;
 
 /// The timer of one leg.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -21,6 +24,8 @@ pub(crate) struct Refresh {
     pub(crate) updates: bool,
     /// Whether a lost phone got its extra time.
     pub(crate) graced: bool,
+    /// How many refreshes in a row nobody answered.
+    pub(crate) silences: u8,
 }
 
 impl Refresh {
@@ -59,6 +64,7 @@ impl Refresh {
         self.interval_s = secs;
         self.by_us = refresher == Refresher::Uas;
         self.graced = false;
+        self.silences = 0;
         let value = SessionExpires { secs, refresher: Some(refresher) };
         response.push(Name::SessionExpires, value.to_string());
         // RFC 4028 section 9: he who must refresh must know that he must.
@@ -75,6 +81,21 @@ impl Refresh {
         self.interval_s = said.map_or(config.session_expires_s, |said| said.secs.max(1));
         self.by_us = said.is_none_or(|said| said.refresher != Some(Refresher::Uas));
         self.graced = false;
+        self.silences = 0;
+    }
+
+    /// 422 names the least interval: ours grows to it. `false` when it says nothing new.
+    pub(crate) fn lengthen(&mut self, response: &Headers) -> bool {
+        let least = response.min_se().ok().flatten().unwrap_or(0).min(LONGEST_S);
+        let grows = least > self.interval_s;
+        self.interval_s = self.interval_s.max(least);
+        grows
+    }
+
+    /// How long to wait after a refusal: a few tries fit into the rest of the interval.
+    pub(crate) fn pause_ms(&self, retry_after_s: Option<u32>) -> u64 {
+        let sixth_s = (self.interval_s / 6).clamp(5, 300);
+        u64::from(retry_after_s.unwrap_or(sixth_s).clamp(1, sixth_s)).saturating_mul(1_000)
     }
 
     fn note_allow(&mut self, headers: &Headers) {

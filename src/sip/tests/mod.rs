@@ -15,4 +15,5 @@ mod hand;
 mod provider;
 mod reliable;
 mod strangers;
+mod timers;
 mod world;

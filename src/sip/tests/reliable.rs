@@ -191,7 +191,7 @@ fn after_a_take_over_the_old_number_goes_on_and_no_new_one_is_given() {
     hand.die();
     hand.sent.clear();
     hand.run(600);
-    assert_eq!(responses(&hand), [ringing.clone()]);
+    assert_eq!(responses(&hand), std::slice::from_ref(&ringing));
     assert_eq!(hand.ask(udp(PEER), &prack(&ringing, 2, 0, "")).code, 200);
     let sdp = Bytes::from_static(b"v=0\r\n");
     assert!(told(&mut hand, Command::Progress { leg, sdp: sdp.clone() }).is_empty());

@@ -259,9 +259,9 @@ fn within_a_call_order_and_origin_count() {
 }
 
 #[test]
-fn a_failed_refresh_ends_the_call_only_with_481_or_408() {
+fn a_failed_refresh_ends_the_call_only_with_481() {
     for (code, lives) in
-        [(488, true), (405, true), (500, true), (422, true), (491, true), (481, false), (408, false)]
+        [(488, true), (405, true), (500, true), (422, true), (491, true), (481, false), (408, true)]
     {
         let mut hand = Hand::new();
         let (leg, made) = answered(&mut hand, "a", "v=0\r\n");
