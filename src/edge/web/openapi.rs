@@ -25,10 +25,11 @@ mod tests {
     use crate::edge::web::testing::Site;
 
     /// The files that build the router of the API.
-    const SOURCES: [&str; 6] = [
+    const SOURCES: [&str; 7] = [
         include_str!("mod.rs"),
         include_str!("session.rs"),
         include_str!("history.rs"),
+        include_str!("api/bans.rs"),
         include_str!("api/calls.rs"),
         include_str!("api/cards.rs"),
         include_str!("api/people.rs"),
