@@ -44,7 +44,7 @@ mod tests {
         for source in SOURCES {
             for line in source.split(".route(\"").skip(1) {
                 let (path, rest) = line.split_once('"').unwrap();
-                let end = rest.find('\n').unwrap();
+                let end = rest.find('\n').unwrap_or(rest.len());
                 for method in METHODS.iter().filter(|method| rest[..end].contains(&format!("{method}("))) {
                     if !BESIDE.contains(&path) {
                         found.insert(format!("{method} {path}"));
