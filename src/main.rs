@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, anyhow};
 use clap::{Parser, Subcommand};
-use tandem::command::{check, demo, health, node, run, setup, status, try_number, user};
+use tandem::command::{ban, check, demo, health, node, run, setup, status, try_number, user};
 use tandem::config::Config;
 use tandem::dialplan::{LocalTime, Mistake};
 use tandem::edge::clock;
@@ -74,6 +74,15 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Who is locked out after failed log-ins: list, lift.
+    #[command(after_help = "Example: tandem ban lift 192.0.2.7")]
+    Ban {
+        /// Configuration; without it the built-in defaults serve.
+        #[arg(long, global = true)]
+        config: Option<PathBuf>,
+        #[command(subcommand)]
+        what: ban::BanCommand,
+    },
     /// Exit 0 when this node does its work, 1 when not: for check scripts.
     #[command(after_help = "Example: tandem health")]
     Health {
@@ -124,6 +133,7 @@ fn act(command: Command) -> Result<()> {
         Command::Setup { config, wishes } => show(in_runtime(setup::run(&config, wishes))?),
         Command::User { config, what } => show(in_runtime(user::run(&load(config)?, what))?),
         Command::Status { config, json } => show(in_runtime(status::run(&load(config)?, json))?),
+        Command::Ban { config, what } => show(in_runtime(ban::run(&load(config)?, what))?),
         Command::Health { config } => show(in_runtime(health::run(&load(config)?))?),
         Command::Check { config } => {
             let report = check::check(config.as_deref(), check::DIALPLANS.as_ref());

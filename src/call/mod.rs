@@ -525,7 +525,7 @@ impl Calls {
                 self.room.trunks_up.remove(trunk);
                 return;
             }
-            sip::Event::PhoneLost { .. } | sip::Event::Stranger { .. } => return,
+            sip::Event::PhoneLost { .. } | sip::Event::Banned(_) | sip::Event::Stranger { .. } => return,
             sip::Event::Unregistered { who, .. } => {
                 self.shared_touched = true;
                 self.room.reached.remove(who);

@@ -44,6 +44,7 @@ impl Call {
             | sip::Event::Unregistered { .. }
             | sip::Event::TrunkUp { .. }
             | sip::Event::TrunkDown { .. }
+            | sip::Event::Banned(_)
             | sip::Event::Stranger { .. } => Next::Goes,
         }
     }

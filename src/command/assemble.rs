@@ -69,6 +69,7 @@ fn sip_config(config: &Config, ground: &Ground) -> sip::Config {
         min_se_s: seconds(config.sip.min_se_ms),
         pair_secret: ground.pair_secret.clone(),
         digest: algorithms(&config.sip.digest),
+        guard: guard(config),
         // Two legs a call, and room for legs that are being refused.
         max_dialogs: calls.saturating_mul(4),
         ..sip::Config::default()
@@ -109,6 +110,15 @@ fn account(config: &Config, trunk: &Trunk) -> Result<sip::TrunkAccount, String> 
         health: sip::Health { every_ms: trunk.health_every_ms, timeout_ms: trunk.health_timeout_ms },
         prack: trunk.prack,
     })
+}
+
+/// What failed log-ins lead to, by SIP and at the web.
+pub fn guard(config: &Config) -> sip::guard::Rules {
+    sip::guard::Rules {
+        failures: config.limits.failed_logins,
+        ban_ms: config.limits.ban_ms,
+        never_ban: config.limits.never_ban.iter().map(|cidr| prefix(*cidr)).collect(),
+    }
 }
 
 /// Digest algorithms in SIP's words.

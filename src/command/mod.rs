@@ -1,6 +1,7 @@
 //! The commands of `tandem`, one file each.
 
 pub mod assemble;
+pub mod ban;
 pub mod check;
 pub mod demo;
 pub mod health;

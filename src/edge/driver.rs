@@ -264,6 +264,7 @@ impl Driver {
                         warn!("too many customers to look up: card {card} opens without its history");
                     }
                 }
+                Output::Banned(ban) => self.outlets.metrics.banned("sip", &ban),
                 Output::Dropped { reason } => self.outlets.metrics.sip_dropped(reason),
                 Output::Drained => {
                     self.shared.drained.send_replace(true);

@@ -140,6 +140,25 @@ impl Metrics {
         self.within(|| counter!("tandem_sip_dropped_total", "reason" => reason).increment(1));
     }
 
+    /// Failed log-ins led to a lock or ban; said in the log too.
+    pub fn banned(&self, door: &'static str, ban: &crate::sip::guard::Ban) {
+        let (failures, minutes) = (ban.failures, ban.left_ms.div_ceil(60_000));
+        match &ban.account {
+            // The name may be somebody's password in the wrong field: it is in `tandem ban list` only.
+            Some(_) => tracing::warn!(
+                "{door}: an account is locked for {} after {failures} failed log-ins, {minutes} min (`tandem ban list`)",
+                ban.source
+            ),
+            None => tracing::warn!(
+                "{door}: {} is banned after {failures} failed log-ins, {minutes} min (`tandem ban lift {}`)",
+                ban.source,
+                ban.source
+            ),
+        }
+        let kind = if ban.account.is_some() { "account" } else { "source" };
+        self.within(|| counter!("tandem_bans_total", "door" => door, "kind" => kind).increment(1));
+    }
+
     /// The media workers' counts since they last said them.
     pub fn rtp(&self, packets_in: u64, packets_out: u64, lost: u64) {
         self.within(|| {
@@ -200,6 +219,7 @@ fn describe() {
     );
     describe_counter!("tandem_sip_messages_total", "SIP messages");
     describe_counter!("tandem_sip_dropped_total", "SIP messages dropped or refused");
+    describe_counter!("tandem_bans_total", "Locks of an account for a source, and bans of a source");
     describe_counter!("tandem_rtp_packets_total", "RTP packets");
     describe_counter!("tandem_rtp_lost_total", "RTP packets lost on the way to us");
     describe_histogram!("tandem_media_mos", "Estimated listening quality of legs, 1 to 4.5");

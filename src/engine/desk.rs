@@ -1,8 +1,11 @@
 //! What people at desks and programs at the API ask of the engine, and what it answers.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::fact::{Fields, OperatorState};
+use crate::sip::guard::Ban;
 use crate::terms::{CallId, CardId, OperatorName, QueueName, TrunkName};
 
 /// The session that stands for an account's ordinary SIP phone: it lives while the account has one.
@@ -91,6 +94,10 @@ pub enum Ask {
         /// All fields; `None` takes the draft.
         fields: Option<Fields>,
     },
+    /// `GET /bans`: the locks and bans of SIP.
+    Bans,
+    /// `DELETE /bans/{source}`.
+    LiftBans(IpAddr),
     /// `POST /cards/{id}/discard`.
     DiscardCard {
         /// Which.
@@ -107,6 +114,8 @@ pub enum Answer {
     Done,
     /// The call that it began.
     Call(CallId),
+    /// Locks and bans of now.
+    Bans(Vec<Ban>),
     /// The card is accepted: the store holds the order.
     Accepted(CardId),
     /// Refused.

@@ -49,6 +49,8 @@ pub enum Output {
         /// Why, one of a small fixed set.
         reason: &'static str,
     },
+    /// Failed log-ins by SIP led to a lock or ban, for the log and the counters.
+    Banned(sip::guard::Ban),
     /// The last call of a draining node ended.
     Drained,
     /// Providers know that this node is no longer there, or did not answer.

@@ -61,6 +61,7 @@ impl Engine {
                 self.trunks_up.remove(trunk);
                 self.tell(None, What::TrunkDown { trunk: trunk.clone(), why: why.clone() }, now);
             }
+            sip::Event::Banned(ban) => self.step.push(Output::Banned(ban.clone())),
             sip::Event::Stranger { why, .. } => self.step.push(Output::Dropped { reason: why }),
             sip::Event::Registered { who: Party::Trunk(_), .. }
             | sip::Event::Unregistered { who: Party::Trunk(_), .. }
@@ -233,6 +234,11 @@ impl Engine {
                 let operator = asker.name;
                 return self.cards.handle(orders::Input::Discard { request, card, operator, reason }, now);
             }
+            Ask::Bans => Answer::Bans(self.sip.bans(now)),
+            Ask::LiftBans(source) => match self.sip.lift_bans(source, now) {
+                0 => refused(404, "nothing is banned at this address by SIP"),
+                _ => Answer::Done,
+            },
             Ask::LoggedIn { session, ha1, queues } => self.logged_in(asker.name, session, ha1, queues, now),
             Ask::LoggedOut { session } => self.logged_out(asker.name, session, now),
             Ask::SetState { operator, state, reason, auto_answer } => {

@@ -4,7 +4,10 @@
 //! the same answer by the same path; answers to strangers keep no state and are never much longer than
 //! what they answer.
 
+use std::net::IpAddr;
+
 use super::digest::{Algorithm, Shown, Verdict};
+use super::guard::Ban;
 use super::header::Credentials;
 use super::message::{Name, Request, Response};
 use super::reply::{respond, stateless_tag};
@@ -51,6 +54,11 @@ impl Sip {
             return Login::Challenge { stale: false };
         };
         let user = credentials.text("username").unwrap_or_default();
+        let address = path.remote().ip();
+        if self.guard.wait_s(address, &user, now.mono_ms).is_some() {
+            // Not even whether the password would have been right is told.
+            return Login::Refused { why: "banned", guessed: false };
+        }
         let (who, keys) = match self.trunks.of_user(&user) {
             Some(account) => match &account.kind {
                 TrunkKind::Gateway { ha1, .. } => {
@@ -73,16 +81,48 @@ impl Sip {
             }
         }
         match (verdict, who) {
-            (Verdict::Ok { nc }, Some(who)) => self.count_nonce(&credentials, nc, who, user, now),
+            (Verdict::Ok { nc }, Some(who)) => {
+                self.guard.passed(address, &user);
+                self.count_nonce(&credentials, nc, who, user, now)
+            }
             (Verdict::Stale, _) => Login::Challenge { stale: true },
             (Verdict::Malformed(_), _) => Login::Challenge { stale: false },
-            (Verdict::Wrong, Some(_)) => {
-                Login::Refused { why: "wrong password", guessed: self.is_our_nonce(&credentials, &source) }
-            }
+            (Verdict::Wrong, Some(_)) => self.failed("wrong password", &credentials, &source, address, now),
             (Verdict::Wrong | Verdict::Ok { .. }, None) => {
-                Login::Refused { why: "unknown user", guessed: self.is_our_nonce(&credentials, &source) }
+                self.failed("unknown user", &credentials, &source, address, now)
             }
         }
+    }
+
+    /// A log-in that failed. Only one with a nonce that we gave to that very source counts: over UDP
+    /// anybody can write another's address on a letter, and nobody is banned for letters he did not send.
+    fn failed(
+        &mut self,
+        why: &'static str,
+        credentials: &Credentials,
+        source: &str,
+        address: IpAddr,
+        now: Now,
+    ) -> Login {
+        let guessed = self.is_our_nonce(credentials, source);
+        if guessed {
+            let user = credentials.text("username").unwrap_or_default();
+            let spared = self.trunks.is_of_one(address) || self.registrar.gateway_is_at(address);
+            for ban in self.guard.tried(address, &user, spared, now.mono_ms) {
+                self.wire.tell(Event::Banned(ban));
+            }
+        }
+        Login::Refused { why, guessed }
+    }
+
+    /// Locks and bans of now.
+    pub fn bans(&self, now: Now) -> Vec<Ban> {
+        self.guard.bans(now.mono_ms)
+    }
+
+    /// Lifts all locks and the ban of a source; how many there were.
+    pub fn lift_bans(&mut self, source: IpAddr, now: Now) -> usize {
+        self.guard.lift(source, now.mono_ms)
     }
 
     fn count_nonce(
@@ -117,7 +157,7 @@ impl Sip {
         for challenge in self.authenticator.challenges(&algorithms, &source_of(path), now.wall_ms, stale) {
             response.headers.push(Name::WwwAuthenticate, challenge.to_string());
         }
-        self.send_stateless(request, path, &response);
+        self.send_stateless(path, &response);
     }
 
     /// What to challenge with: JsSIP looks at the first challenge only, and it must be MD5.
@@ -141,7 +181,7 @@ impl Sip {
     /// A final answer that keeps no state.
     pub(crate) fn refuse(&mut self, request: &Request, path: &Path, code: u16) {
         let response = self.stateless(request, code);
-        self.send_stateless(request, path, &response);
+        self.send_stateless(path, &response);
     }
 
     /// An answer that keeps no state, to be added to.
@@ -152,10 +192,10 @@ impl Sip {
     }
 
     /// Sends it, unless it would help to flood somebody else.
-    pub(crate) fn send_stateless(&mut self, request: &Request, path: &Path, response: &Response) {
+    pub(crate) fn send_stateless(&mut self, path: &Path, response: &Response) {
         let bytes = response.to_bytes();
-        let asked = request.to_bytes().len();
-        if !path.is_reliable() && bytes.len() > asked.saturating_mul(MAX_AMPLIFICATION) {
+        // Of the octets that came: written out again, compact names are longer.
+        if !path.is_reliable() && bytes.len() > self.wire.asked_len.saturating_mul(MAX_AMPLIFICATION) {
             return self.wire.drop_it("amplification");
         }
         self.wire.tx.send(*path, bytes);

@@ -8,6 +8,7 @@
 //! owner drains `poll`, and `records` then hold all that another process needs to go on.
 
 pub mod digest;
+pub mod guard;
 pub mod header;
 pub mod message;
 pub mod uri;
@@ -37,6 +38,7 @@ use auth::NONCE_LIFE_MS;
 use caller::Wanted;
 use digest::Authenticator;
 use entropy::Entropy;
+use guard::Guard;
 use leg::{Leg, LegTimer, Legs};
 use registrar::{Binding, Registrar};
 use transaction::{Incoming, Outgoing, RESTORE_GAP, Transactions, Wake};
@@ -55,6 +57,7 @@ pub struct Sip {
     authenticator: Authenticator,
     trunks: Trunks,
     registrar: Registrar,
+    guard: Guard,
     legs: Legs,
     next_leg: u64,
     recorded_leg: u64,
@@ -64,12 +67,14 @@ impl Sip {
     /// A machine that knows nobody yet; `seed` comes from the OS (CSPRNG), never from a record.
     pub fn new(config: Config, seed: [u8; 32]) -> Self {
         let authenticator = Authenticator::new(&config.domain, config.pair_secret.expose(), NONCE_LIFE_MS);
-        let wire = Wire { config, tx: Transactions::default(), entropy: Entropy::new(seed) };
+        let guard = Guard::new(config.guard.clone());
+        let wire = Wire { config, tx: Transactions::default(), entropy: Entropy::new(seed), asked_len: 0 };
         Self {
             wire,
             authenticator,
             trunks: Trunks::default(),
             registrar: Registrar::default(),
+            guard,
             legs: Legs::default(),
             next_leg: 0,
             recorded_leg: 0,
@@ -158,7 +163,11 @@ impl Sip {
         match command {
             Command::Trunks(accounts) => self.set_trunks(accounts, now),
             Command::Leave => self.leave_providers(now),
-            Command::Phone { operator, key, ha1 } => self.registrar.learn_key(operator, key, ha1),
+            Command::Phone { operator, key, ha1 } => {
+                // A browser that went on with the password of an ended session must not lock the new one.
+                self.guard.forgive(operator.as_str());
+                self.registrar.learn_key(operator, key, ha1);
+            }
             Command::ForgetPhone { operator, key } => {
                 if self.registrar.forget_key(&operator, &key) {
                     self.unregister(&Party::Operator(operator), "forgotten", now);

@@ -33,6 +33,7 @@ enum Caller {
 impl Sip {
     /// A datagram or WebSocket message came.
     pub(crate) fn received(&mut self, path: Path, bytes: &Bytes, now: Now) {
+        self.wire.asked_len = bytes.len();
         match Message::read_datagram(bytes) {
             Ok(Message::Request(request)) => self.request_came(request, path, now),
             Ok(Message::Response(response)) => {
@@ -48,7 +49,7 @@ impl Sip {
                 note_source(&mut request.headers, &path);
                 let mut response = self.stateless(&request, code);
                 response.reason = Bytes::from_static(why.as_bytes());
-                self.send_stateless(&request, &path, &response);
+                self.send_stateless(&path, &response);
             }
         }
     }
@@ -87,7 +88,7 @@ impl Sip {
     fn full(&mut self, request: &Request, path: &Path) {
         let mut response = self.stateless(request, 503);
         response.headers.push(Name::RetryAfter, RETRY_AFTER_S);
-        self.send_stateless(request, path, &response);
+        self.send_stateless(path, &response);
     }
 
     /// RFC 3261 section 9.2. A CANCEL cannot be challenged, so it must come the way the INVITE came.
@@ -171,7 +172,7 @@ impl Sip {
             489 => response.headers.push(Name::read(b"Allow-Events"), ""),
             _ => {}
         }
-        self.send_stateless(request, path, &response);
+        self.send_stateless(path, &response);
     }
 
     /// A request outside a dialog.
@@ -205,7 +206,7 @@ impl Sip {
         response.headers.push(Name::Allow, ALLOW);
         response.headers.push(Name::Accept, SDP);
         response.headers.push(Name::Supported, SUPPORTED);
-        self.send_stateless(request, path, &response);
+        self.send_stateless(path, &response);
     }
 
     fn invite_came(&mut self, request: &Request, key: String, path: Path, now: Now) {
@@ -220,7 +221,7 @@ impl Sip {
         if !path.is_reliable() && Refresh::is_too_short(&request.headers, &self.wire.config) {
             let mut response = self.stateless(request, 422);
             response.headers.push(Name::MinSe, self.wire.config.min_se_s.to_string());
-            return self.send_stateless(request, &path, &response);
+            return self.send_stateless(&path, &response);
         }
         self.invited(request, key, path, party, instance, now);
     }

@@ -48,7 +48,7 @@ impl Sip {
         }
         let wish = match self.wish(request, &who, path) {
             Ok(wish) => wish,
-            Err(response) => return self.send_stateless(request, &path, &response),
+            Err(response) => return self.send_stateless(&path, &response),
         };
         let (response, shown) = self.fulfil(request, &who, wish, now);
         let server = self.wire.tx.accept(request, key, path, None);

@@ -4,6 +4,7 @@
 //! change under it. An account holds a bounded number of them; the one not seen for longest makes room.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -171,6 +172,13 @@ impl Registrar {
             .iter()
             .find(|(who, devices)| matches!(who, Party::Trunk(_)) && devices.values().any(at))
             .map(|(who, _)| who)
+    }
+
+    /// Whether a gateway registered from this address.
+    pub(crate) fn gateway_is_at(&self, address: IpAddr) -> bool {
+        let is_trunk = |(who, _): &(&Party, &BTreeMap<String, Binding>)| matches!(who, Party::Trunk(_));
+        let mut devices = self.bindings.iter().filter(is_trunk).flat_map(|(_, devices)| devices.values());
+        devices.any(|binding| binding.path.remote().ip().to_canonical() == address.to_canonical())
     }
 
     /// Whether a REGISTER of this device is older than what is known (RFC 3261 section 10.3 step 7).

@@ -27,6 +27,8 @@ pub(crate) struct Wire {
     pub(crate) tx: Transactions,
     /// Tags and branches.
     pub(crate) entropy: Entropy,
+    /// Octets of the message that is being answered, as they came.
+    pub(crate) asked_len: usize,
 }
 
 impl Wire {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fact::{Cause, Party};
 use crate::sip::digest::{Algorithm, Ha1, Login};
+use crate::sip::guard::{Ban, Rules};
 use crate::terms::{FlowId, LegId, Number, OperatorName, Secret, TrunkName};
 
 /// What the SIP machine must be told once.
@@ -36,6 +37,8 @@ pub struct Config {
     pub max_dialogs: usize,
     /// Transactions alive at once; a request over it is answered 503.
     pub max_transactions: usize,
+    /// What failed log-ins lead to.
+    pub guard: Rules,
     /// Contacts that one account may register.
     pub max_registrations_per_account: usize,
 }
@@ -52,6 +55,7 @@ impl Default for Config {
             digest: vec![Algorithm::Sha256, Algorithm::Md5],
             max_dialogs: 4_000,
             max_transactions: 20_000,
+            guard: Rules::default(),
             max_registrations_per_account: 10,
         }
     }
@@ -511,13 +515,15 @@ pub enum Event {
         /// In words for the wallboard.
         why: String,
     },
+    /// Failed log-ins led to a lock of an account for a source, or to the ban of a source.
+    Banned(Ban),
     /// Somebody unknown was refused.
     Stranger {
         /// Which way it came.
         path: Path,
         /// What it asked.
         method: String,
-        /// `unknown user`, `wrong password`, `not allowed`, `outside the fence`; for the counters.
+        /// `unknown user`, `wrong password`, `banned`, `not allowed`, `outside the fence`; for the counters.
         why: &'static str,
         /// Whether it is a failed log-in with a nonce that we gave to that very source: only this
         /// may count towards a ban.

@@ -442,7 +442,7 @@ impl World {
                 }
                 Output::Dropped { reason } => self.note(|| format!("  dropped: {reason}")),
                 Output::Drained => self.drained += 1,
-                Output::Left => {}
+                Output::Banned(_) | Output::Left => {}
             }
         }
         self.laws.check(&engine, &mut self.plane);

@@ -3,6 +3,7 @@
 //! One line of JSON asks, one line answers. Invariant: only the user who runs the node, and root, are
 //! heard: the socket has mode 0600 and the kernel says who connected.
 
+use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -40,6 +41,13 @@ pub enum Request {
     Health,
     /// A change of accounts, or their list.
     User(UserRequest),
+    /// Who is locked out after failed log-ins.
+    Bans,
+    /// Lifts what stands against an address.
+    LiftBans {
+        /// Which.
+        source: IpAddr,
+    },
 }
 
 /// About accounts.
@@ -223,6 +231,11 @@ async fn answer(web: &Web, stream: UnixStream) -> Result<()> {
     Ok(())
 }
 
+/// Whoever may use the socket may do what an admin may.
+fn console() -> Asker {
+    Asker { name: "console".into(), role: crate::engine::desk::Role::Admin }
+}
+
 impl Web {
     async fn carry_out(&self, request: Request) -> Reply {
         match request {
@@ -231,6 +244,14 @@ impl Web {
                 Ok(value) => Reply::Done(value),
                 Err(error) => Reply::Refused(error.to_string()),
             },
+            Request::Bans => Reply::Done(self.bans(console()).await),
+            Request::LiftBans { source } => {
+                if self.lift_bans(console(), source).await {
+                    Reply::Done(Value::Null)
+                } else {
+                    Reply::Refused(format!("nothing is banned at {source}: see `tandem ban list`"))
+                }
+            }
             Request::User(change) => {
                 let changed = change.changes().map(str::to_owned);
                 let done = change_users(self.handle.store(), &self.settings.domain, change).await;

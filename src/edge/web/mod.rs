@@ -20,12 +20,11 @@ mod session;
 mod sip_ws;
 #[cfg(test)]
 pub(crate) mod testing;
-mod throttle;
 mod tls;
 mod who;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -38,12 +37,12 @@ use crate::edge::driver::Handle;
 use crate::edge::metrics::Metrics;
 use crate::edge::sip::ws::Patience;
 use crate::sip::Prefix;
+use crate::sip::guard::{Guard, Rules};
 use crate::terms::Secret;
 use origin::Fence;
 use problem::Problem;
 use session::Sessions;
 use sip_ws::Openings;
-use throttle::Throttle;
 
 pub use serve::{Listening, listen};
 pub use tls::server_config;
@@ -68,12 +67,8 @@ pub struct Settings {
     pub allowed_origins: Vec<String>,
     /// Proxies whose forwarding headers count.
     pub trusted_proxies: Vec<Prefix>,
-    /// Failed log-ins before a lock.
-    pub failed_logins: u32,
-    /// How long it lasts, milliseconds.
-    pub ban_ms: u64,
-    /// Sources that are locked only per account.
-    pub never_ban: Vec<Prefix>,
+    /// What failed log-ins lead to.
+    pub guard: Rules,
     /// Keys the browsers' SIP passwords; the same on both nodes of a pair.
     pub pair_secret: Secret<[u8; 32]>,
     /// Where days begin and end in questions about history.
@@ -92,7 +87,7 @@ pub struct Parts {
     metrics: Metrics,
     settings: Settings,
     fence: Fence,
-    throttle: Throttle,
+    guard: Mutex<Guard>,
     sessions: Sessions,
     openings: Openings,
     patience: Patience,
@@ -123,17 +118,22 @@ impl Web {
             allowed_origins: settings.allowed_origins.clone(),
             trusted_proxies: settings.trusted_proxies.clone(),
         };
-        let throttle = Throttle::new(settings.failed_logins, settings.ban_ms, settings.never_ban.clone());
+        let guard = Mutex::new(Guard::new(settings.guard.clone()));
         Self(Arc::new(Parts {
             handle,
             metrics,
             fence,
-            throttle,
+            guard,
             sessions: Sessions::default(),
             openings: Openings::default(),
             patience,
             settings,
         }))
+    }
+
+    /// Who failed to log in at the web.
+    fn guard(&self) -> MutexGuard<'_, Guard> {
+        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

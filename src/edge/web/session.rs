@@ -92,13 +92,15 @@ async fn log_in(
 /// The account, if the password fits; 401 the same for everything that does not, 429 after too many.
 async fn check(web: &Web, source: IpAddr, sent: LogIn) -> Result<Account, Problem> {
     let now = clock::now().mono_ms;
-    if let Some(wait_s) = web.throttle.wait_s(source, &sent.username, now) {
+    if let Some(wait_s) = web.guard().wait_s(source, &sent.username, now) {
         return Err(Problem::too_many(wait_s));
     }
-    web.throttle.tried(source, &sent.username, now);
+    for ban in web.guard().tried(source, &sent.username, false, now) {
+        web.metrics.banned("web", &ban);
+    }
     match web.handle.store().verify(&sent.username, sent.password).await {
         Ok(Some(account)) => {
-            web.throttle.passed(source, &sent.username);
+            web.guard().passed(source, &sent.username);
             Ok(account)
         }
         Ok(None) => {
@@ -110,7 +112,7 @@ async fn check(web: &Web, source: IpAddr, sent: LogIn) -> Result<Account, Proble
             ))
         }
         Err(error) => {
-            web.throttle.unjudged(source, &sent.username);
+            web.guard().unjudged(source, &sent.username);
             tracing::error!(%error, "the store does not check a password");
             Err(Problem::away("The store"))
         }

@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod attacks;
 mod browser;
 mod calls;
 mod forks;

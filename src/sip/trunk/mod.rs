@@ -79,6 +79,16 @@ impl Trunks {
         })
     }
 
+    /// Whether a trunk's calls come from this address: it is never banned.
+    pub(crate) fn is_of_one(&self, address: IpAddr) -> bool {
+        let fenced = |account: &TrunkAccount| account.accept_from.iter().any(|have| have.contains(address));
+        let serves = |account: &TrunkAccount| match &account.kind {
+            TrunkKind::Provider(provider) => is_server(provider, address),
+            TrunkKind::Gateway { .. } | TrunkKind::Peer { .. } => false,
+        };
+        self.by_name.values().any(|account| fenced(account) || serves(account))
+    }
+
     /// The trunk at this address: a provider's server, else the peer with the longest prefix.
     pub(crate) fn at(&self, address: IpAddr, request: &Request) -> Option<&TrunkAccount> {
         self.provider_at(address, request).or_else(|| self.peer_at(address))

@@ -70,7 +70,9 @@ async fn dial(State(web): State<Web>, who: Who, Sent(sent): Sent<Dial>) -> Resul
             let place = [(header::LOCATION, format!("/api/v1/calls/{call}"))];
             Ok((StatusCode::CREATED, place, Json(serde_json::json!({ "id": call }))).into_response())
         }
-        Answer::Done | Answer::Accepted(_) | Answer::Refused(_) => Ok(StatusCode::ACCEPTED.into_response()),
+        Answer::Done | Answer::Accepted(_) | Answer::Bans(_) | Answer::Refused(_) => {
+            Ok(StatusCode::ACCEPTED.into_response())
+        }
     }
 }
 

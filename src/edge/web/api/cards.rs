@@ -81,7 +81,7 @@ async fn submit(
     let answer = web.ask(who.asker(), Ask::SubmitCard { card, fields }).await?;
     let accepted = match answer {
         Answer::Accepted(accepted) => accepted,
-        Answer::Done | Answer::Call(_) | Answer::Refused(_) => card,
+        Answer::Done | Answer::Call(_) | Answer::Bans(_) | Answer::Refused(_) => card,
     };
     Ok(Json(serde_json::json!({ "id": accepted, "state": "accepted" })).into_response())
 }

@@ -3,6 +3,7 @@
 //! Invariant: an operator sees and steers only what is on his own desk; what is somebody else's
 //! answers exactly like what does not exist.
 
+mod bans;
 mod calls;
 mod cards;
 mod people;
@@ -19,7 +20,7 @@ use crate::engine::desk::{Answer, Ask, Asker};
 
 /// All of them, below `/api/v1`.
 pub(super) fn routes() -> Router<Web> {
-    calls::routes().merge(cards::routes()).merge(people::routes())
+    calls::routes().merge(cards::routes()).merge(people::routes()).merge(bans::routes())
 }
 
 impl Web {
@@ -27,7 +28,7 @@ impl Web {
     async fn ask(&self, asker: Asker, ask: Ask) -> Result<Answer, Problem> {
         match self.handle.ask(asker, ask).await {
             Answer::Refused(refusal) => Err(refusal.into()),
-            done @ (Answer::Done | Answer::Call(_) | Answer::Accepted(_)) => Ok(done),
+            done @ (Answer::Done | Answer::Call(_) | Answer::Accepted(_) | Answer::Bans(_)) => Ok(done),
         }
     }
 
