@@ -25,7 +25,7 @@ pub struct Hunt {
     pub ring_ms: u64,
     /// Why the last way failed.
     pub last: Option<Cause>,
-    /// Whether the carrier's sound is joined already.
+    /// Whether the carrier sounds before the answer, by its description or by a packet.
     pub early: bool,
     /// Whether a packet of it came: until then our ring-back is what is heard.
     pub heard: bool,

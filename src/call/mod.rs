@@ -531,7 +531,8 @@ impl Calls {
                 self.room.reached.remove(who);
                 return;
             }
-            sip::Event::Rang { leg }
+            sip::Event::InviteSent { leg, .. }
+            | sip::Event::Rang { leg }
             | sip::Event::EarlyMedia { leg, .. }
             | sip::Event::Answered { leg, .. }
             | sip::Event::PreAnswered { leg, .. }

@@ -158,6 +158,14 @@ impl Call {
         }
     }
 
+    /// Lets a carrier that we call be heard before it describes itself.
+    pub(super) fn expect(&self, room: &mut Room, leg: &Leg) {
+        let trunk = leg.outgoing && leg.agreed.is_none() && matches!(leg.party, Party::Trunk(_));
+        if let (Some(port), Some(from)) = (&leg.port, leg.source.filter(|_| trunk)) {
+            room.media(self.worker, MediaCommand::Expect { port: port.id, from });
+        }
+    }
+
     /// Lets both legs hear each other.
     pub(super) fn join(&self, room: &mut Room) {
         if let (Some(a), Some(b)) = (port_of(&self.first), self.second.as_ref().and_then(port_of)) {
@@ -275,11 +283,12 @@ impl Call {
                 line: port.line.clone(),
             };
             room.media(self.worker, command);
+            self.expect(room, leg);
             self.connect(room, leg);
         }
         let joined = match &self.stage {
             Stage::Talking => !self.is_held(),
-            Stage::Dialling(hunt) => hunt.early,
+            Stage::Dialling(_) => true,
             Stage::Calling | Stage::Greeting { .. } | Stage::Waiting { .. } | Stage::Offering { .. } => false,
             Stage::Farewell { .. } => false,
         };

@@ -2,6 +2,8 @@
 //!
 //! Invariant: an event moves a call only when its stage expects it; anything else changes nothing.
 
+use std::net::IpAddr;
+
 use crate::call::call::{Call, Stage};
 use crate::call::change::leg_hears;
 use crate::call::leg::Leg;
@@ -18,13 +20,14 @@ impl Call {
     pub(super) fn on_sip(&mut self, room: &mut Room, leg: LegId, event: sip::Event, now: Now) -> Next {
         let is_first = leg == self.first.id;
         match event {
+            sip::Event::InviteSent { to, .. } => self.may_sound(room, leg, to),
             sip::Event::Rang { .. } if is_first => {
                 self.first.state = LegState::Ringing;
                 self.tell_leg(room, &self.first);
                 Next::Goes
             }
             sip::Event::Rang { .. } => self.second_rings(room),
-            sip::Event::EarlyMedia { sdp, .. } if !is_first => self.second_sounds(room, &sdp, now),
+            sip::Event::EarlyMedia { sdp, .. } if !is_first => self.second_sounds(room, &sdp),
             sip::Event::Answered { sdp, .. } if is_first => self.own_phone_answered(room, &sdp, now),
             sip::Event::Answered { sdp, .. } => self.second_answered(room, &sdp, now),
             sip::Event::PreAnswered { sdp, .. } => self.change_answered(room, leg, &sdp),
@@ -66,31 +69,44 @@ impl Call {
         Next::Goes
     }
 
-    /// The carrier sounds before the answer: from here the first leg hears it, not us.
-    fn second_sounds(&mut self, room: &mut Room, sdp: &[u8], _now: Now) -> Next {
-        let Some(mut leg) = self.second.take() else { return Next::Goes };
-        let Stage::Dialling(hunt) = &self.stage else {
-            self.second = Some(leg);
-            return Next::Goes;
-        };
-        let first_time = !hunt.early;
-        let usable = self.take_answer(room, &mut leg, sdp);
-        if usable && first_time {
-            // An unusable description must not keep our ring-back away.
-            if let Stage::Dialling(hunt) = &mut self.stage {
-                hunt.early = true;
-            }
-            leg.state = LegState::Early;
-            self.tell_leg(room, &leg);
-            if let Party::Trunk(trunk) = leg.party.clone() {
-                room.fact(self.id, What::EarlyMedia { trunk });
-            }
+    /// The INVITE is out: the carrier may sound from now on, also before it describes itself. The ports
+    /// are joined already, so that its first packet is heard; our own tone goes over it until then.
+    fn may_sound(&mut self, room: &mut Room, id: LegId, from: IpAddr) -> Next {
+        if let Some(leg) = self.leg(id) {
+            leg.source = Some(from);
         }
-        self.second = Some(leg);
-        if usable && first_time {
+        if let Some(leg) = self.second.as_ref().filter(|leg| leg.id == id) {
+            self.expect(room, leg);
             self.join(room);
         }
         Next::Goes
+    }
+
+    /// The carrier describes its sound before the answer.
+    fn second_sounds(&mut self, room: &mut Room, sdp: &[u8]) -> Next {
+        let Some(mut leg) = self.second.take() else { return Next::Goes };
+        // An unusable description must not keep our ring-back away.
+        let usable = matches!(self.stage, Stage::Dialling(_)) && self.take_answer(room, &mut leg, sdp);
+        self.second = Some(leg);
+        if usable {
+            self.sounds_early(room);
+        }
+        Next::Goes
+    }
+
+    /// The carrier's sound goes to the first leg before the answer: told once for each way.
+    fn sounds_early(&mut self, room: &mut Room) {
+        let Stage::Dialling(hunt) = &mut self.stage else { return };
+        if std::mem::replace(&mut hunt.early, true) {
+            return;
+        }
+        let Some(mut leg) = self.second.take() else { return };
+        leg.state = LegState::Early;
+        self.tell_leg(room, &leg);
+        if let Party::Trunk(trunk) = leg.party.clone() {
+            room.fact(self.id, What::EarlyMedia { trunk });
+        }
+        self.second = Some(leg);
     }
 
     /// The operator's own phone is up: now the plan is walked to the number he dialled.
@@ -282,11 +298,10 @@ impl Call {
         Next::Goes
     }
 
-    /// The carrier's own sound is there: ours is no longer needed.
+    /// The carrier's own sound is there, promised or not: ours is no longer needed.
     fn carrier_is_heard(&mut self, room: &mut Room) {
-        if let Stage::Dialling(hunt) = &mut self.stage
-            && hunt.early
-        {
+        self.sounds_early(room);
+        if let Stage::Dialling(hunt) = &mut self.stage {
             hunt.heard = true;
             hunt.ringback = false;
             self.stop(room);

@@ -372,6 +372,51 @@ fn a_carrier_that_promises_sound_and_sends_none_is_rung_for_by_us() {
     assert_eq!(rings(&house.sip(sip::Event::Rang { leg: far })), 0, "the carrier is heard");
 }
 
+fn joins(out: &[Output]) -> usize {
+    let joins = |out: &&Output| matches!(out, Output::Media { command: MediaCommand::Join { .. }, .. });
+    out.iter().filter(joins).count()
+}
+
+#[test]
+fn sound_before_any_description_is_early_media_and_ends_our_ring_back() {
+    let mut house = House::new(setup());
+    let (call, _, far, sdp) = house.dialled();
+    let port = house.calls.call(call).unwrap().second.as_ref().unwrap().port.as_ref().unwrap().id;
+    let carrier_is = IpAddr::from([10, 0, 1, 1]);
+    let out = house.sip(sip::Event::InviteSent { leg: far, to: carrier_is });
+    let expected = out.iter().find_map(|output| match output {
+        Output::Media { command: MediaCommand::Expect { port, from }, .. } => Some((*port, *from)),
+        _ => None,
+    });
+    assert_eq!((expected, joins(&out)), (Some((port, carrier_is)), 1), "{out:?}");
+    assert!(
+        facts(&house.sip(sip::Event::Rang { leg: far }))
+            .contains(&&What::Tone { tone: ToneKind::Ringback, local: true })
+    );
+    let (_, out) = house.give(Input::Media(MediaEvent::FirstPacket { port }));
+    assert!(facts(&out).contains(&&What::EarlyMedia { trunk: "a".into() }), "{out:?}");
+    assert!(out.iter().any(|out| matches!(out, Output::Media { command: MediaCommand::Stop { .. }, .. })));
+    // Told once; the description only aims the port.
+    let out = house.sip(sip::Event::EarlyMedia { leg: far, sdp: answer(&carrier(), &sdp) });
+    assert!(facts(&out).is_empty(), "{out:?}");
+    assert!(out.iter().any(|out| matches!(out, Output::Media { command: MediaCommand::Connect { .. }, .. })));
+    assert!(facts(&house.sip(sip::Event::Rang { leg: far })).is_empty(), "the carrier rings");
+    assert!(house.calls.call(call).unwrap().answered_ms.is_none());
+}
+
+#[test]
+fn a_restored_dial_expects_the_carriers_sound_again() {
+    let mut house = House::new(setup());
+    let (call, _, far, _) = house.dialled();
+    house.sip(sip::Event::InviteSent { leg: far, to: IpAddr::from([10, 0, 1, 1]) });
+    let records = house.calls.records(now());
+    let mut restored = Calls::restore(setup(), [2; 32], &records, false, now()).unwrap();
+    let out: Vec<Output> = std::iter::from_fn(|| restored.poll()).collect();
+    assert_eq!(restored.call(call).unwrap().second.as_ref().unwrap().source, Some([10, 0, 1, 1].into()));
+    let expects = |out: &Output| matches!(out, Output::Media { command: MediaCommand::Expect { .. }, .. });
+    assert_eq!((out.iter().filter(|out| expects(out)).count(), joins(&out)), (1, 1), "{out:?}");
+}
+
 #[test]
 fn early_media_without_packets_rings_as_long_as_the_plan_says() {
     let mut house = House::new(setup());

@@ -66,6 +66,7 @@ impl Engine {
             sip::Event::Registered { who: Party::Trunk(_), .. }
             | sip::Event::Unregistered { who: Party::Trunk(_), .. }
             | sip::Event::PhoneLost { who: Party::Trunk(_) }
+            | sip::Event::InviteSent { .. }
             | sip::Event::Invited(_)
             | sip::Event::Rang { .. }
             | sip::Event::EarlyMedia { .. }

@@ -152,6 +152,14 @@ pub enum Command {
         /// What the party will see of us.
         line: Line,
     },
+    /// Our offer is out: hear the party from now on, although nobody knows yet where it is (RFC 3264
+    /// section 5.1). Nothing is sent to it before `Connect`.
+    Expect {
+        /// Which port.
+        port: PortId,
+        /// Where its signalling is: sound may come from there only.
+        from: IpAddr,
+    },
     /// What signalling agreed, first or again.
     Connect {
         /// Which port.
@@ -216,6 +224,7 @@ impl Command {
     pub fn port(&self) -> PortId {
         match self {
             Command::Open { port, .. }
+            | Command::Expect { port, .. }
             | Command::Connect { port, .. }
             | Command::Restart { port, .. }
             | Command::Play { port, .. }

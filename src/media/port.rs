@@ -15,7 +15,7 @@ mod hear;
 mod speak;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::media::bridge::{EgressLine, Place};
@@ -42,6 +42,9 @@ const RTCP_MIN_US: u64 = 2_000_000;
 
 /// A browser that agreed but has no keys after so long has failed, microseconds.
 const KEYS_WITHIN_US: u64 = 20_000_000;
+
+/// Stands for the port of a party that has not described itself yet; no packet comes from it.
+const UNKNOWN_PORT: u16 = 0;
 
 /// When to raise the alarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,6 +163,15 @@ impl Port {
         match &self.way {
             Way::Plain { .. } => false,
             Way::Browser(shield) => shield.is_validated(from),
+        }
+    }
+
+    /// Our offer is out: sound from any one port of `from` is heard until signalling names its source.
+    pub fn expect(&mut self, from: IpAddr) {
+        let Way::Plain { latch, .. } = &mut self.way else { return };
+        let known = latch.as_ref().is_some_and(|latch| latch.signalled().ip() == from);
+        if self.agreed.is_none() && !known {
+            *latch = Some(Latch::new(SocketAddr::new(from, UNKNOWN_PORT), None, true));
         }
     }
 

@@ -208,6 +208,10 @@ impl Sip {
     fn send_invite(&mut self, leg: &mut Leg, invite: Request, now: Now) {
         let client = self.wire.ask(leg, invite, Purpose::Invite, now);
         leg.stage = Stage::Calling { client, heard: false, cancelled: false };
+        if matches!(leg.party, Party::Trunk(_)) {
+            let to = leg.home.remote().ip().to_canonical();
+            self.wire.tell(Event::InviteSent { leg: leg.id, to });
+        }
     }
 
     /// What became of our INVITE.

@@ -393,6 +393,14 @@ pub struct Invited {
 /// What SIP tells the call centre.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
+    /// Our INVITE to a trunk went out, first or again: from now on its party may send sound (RFC 3264
+    /// section 5.1), whatever it answers.
+    InviteSent {
+        /// Which leg.
+        leg: LegId,
+        /// The address that it went to.
+        to: IpAddr,
+    },
     /// A call comes in; it has got 100 Trying and waits for `Ring`, `Progress`, `Answer`, `Reject`.
     Invited(Box<Invited>),
     /// The far phone rings (180, or 183 without sound).

@@ -227,8 +227,8 @@ impl Laws {
                 continue;
             };
             let may = match &call.stage {
-                Stage::Talking => true,
-                Stage::Dialling(hunt) => hunt.early,
+                // A carrier may sound as soon as its INVITE is out.
+                Stage::Talking | Stage::Dialling(_) => true,
                 _ => false,
             };
             let held = call.held || call.legs().any(|leg| leg.state == LegState::Held);
@@ -238,6 +238,9 @@ impl Laws {
             }
             if !is && matches!(call.stage, Stage::Talking) && !held {
                 self.wrong(format!("call {} talks but hears nothing", call.id));
+            }
+            if !is && matches!(call.stage, Stage::Dialling(_)) {
+                self.wrong(format!("call {} dials and would miss the carrier's first sound", call.id));
             }
             if matches!(call.stage, Stage::Talking) && !held && is {
                 for id in [a, b] {

@@ -33,6 +33,8 @@ use world::{Do, Kill, Shape, Tally, World};
 const SEEDS: u64 = 1_000;
 /// How long after closing time everything must have come to rest.
 const REST_MS: u64 = 200_000;
+/// How long a request without an answer may last after that.
+const ASKED_MS: u64 = 64_000;
 
 /// The world of a seed.
 fn world_of(seed: u64) -> World {
@@ -131,6 +133,12 @@ fn live(seed: u64, trace: bool) -> Result<Tally, String> {
     let done = std::panic::catch_unwind(AssertUnwindSafe(|| {
         let until = world.shape.close_ms + REST_MS;
         world.run(until)?;
+        // Trunks are asked how they are all the time, also at this moment: that is no left-over.
+        let mut until = until;
+        while world.asks() && until < world.shape.close_ms + REST_MS + ASKED_MS {
+            until += 100;
+            world.run(until)?;
+        }
         world.rest()?;
         Ok(world.tally)
     }));

@@ -113,6 +113,14 @@ impl Plane {
             return self.wrong.push(format!("{command:?} for a port that is not open"));
         };
         match command {
+            Command::Expect { .. } => {
+                if port.remote.is_some() || port.browser {
+                    self.wrong.push(format!("port {id} is told to expect a party that it knows"));
+                } else if dice.chance(20) {
+                    // Sound before the carrier describes itself.
+                    self.later.push((now + dice.range(1, 400), Event::FirstPacket { port: id }));
+                }
+            }
             Command::Connect { remote, .. } => {
                 let first = !std::mem::replace(&mut port.met, true);
                 port.remote = Some(remote);

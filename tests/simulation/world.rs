@@ -560,6 +560,11 @@ impl World {
         engine.calls().all().map(|call| call.id).filter(|call| self.carried.contains(call)).collect()
     }
 
+    /// Whether a request of SIP is under way.
+    pub fn asks(&self) -> bool {
+        self.engine.as_ref().is_some_and(|engine| engine.sip_counts().transactions > 0)
+    }
+
     /// The laws of rest, once all have gone home.
     pub fn rest(&mut self) -> Result<(), String> {
         if let Some(engine) = &self.engine {

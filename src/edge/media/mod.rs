@@ -166,6 +166,7 @@ impl MediaPlane {
                 }
             },
             Command::Open { open: Open::WebRtc { .. }, .. }
+            | Command::Expect { .. }
             | Command::Connect { .. }
             | Command::Restart { .. }
             | Command::Join { .. }

@@ -107,7 +107,8 @@ impl Port {
         match &self.way {
             Way::Browser(shield) => Some((Component::Rtp, shield.address(now_us / 1_000)?)),
             Way::Plain { latch, rtcp } => {
-                let latch = latch.as_ref()?;
+                // A party that has not described itself yet is heard, and nothing is sent to it.
+                let latch = self.agreed.as_ref().and(latch.as_ref())?;
                 if latch.current() == latch.signalled() {
                     return Some((Component::Rtcp, (*rtcp)?));
                 }

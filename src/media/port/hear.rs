@@ -119,10 +119,10 @@ impl Port {
         out: &mut Outbox,
     ) -> Option<Heard<'a>> {
         let header = self.open_rtp(datagram, from, now_us, out)?;
-        let agreed = self.agreed.as_ref()?;
-        let kind = kind_of(agreed, header.payload_type);
+        let kind = kind_of(self.agreed.as_ref(), header.payload_type);
         self.watch.sign(now_us);
-        if header.ssrc == self.line.ssrc() || !agreed.receive {
+        let receives = self.agreed.as_ref().is_none_or(|agreed| agreed.receive);
+        if header.ssrc == self.line.ssrc() || !receives {
             // Our own packets come back (RFC 3550 section 8.2), or the party is on hold and speaks anyway.
             out.counts.unwanted += 1;
             return None;
@@ -234,17 +234,22 @@ impl Port {
 }
 
 /// What a payload type means for this party. The static types mean their laws even where the other was
-/// agreed: some gateways change the law in mid-call without a word.
-fn kind_of(agreed: &Connect, payload_type: u8) -> Option<Kind> {
-    if payload_type == agreed.payload_type {
-        Some(Kind::Sound(agreed.law))
-    } else if Some(payload_type) == agreed.telephone_event {
-        Some(Kind::Telephone)
-    } else if Some(payload_type) == agreed.comfort_noise || payload_type == STATIC_COMFORT {
-        Some(Kind::Comfort)
-    } else {
-        [Law::Pcma, Law::Pcmu].into_iter().find(|law| law.payload_type() == payload_type).map(Kind::Sound)
-    }
+/// agreed: some gateways change the law in mid-call without a word. Before anything is agreed they mean
+/// what our offer said.
+fn kind_of(agreed: Option<&Connect>, payload_type: u8) -> Option<Kind> {
+    let of_agreed = agreed.and_then(|agreed| {
+        if payload_type == agreed.payload_type {
+            Some(Kind::Sound(agreed.law))
+        } else if Some(payload_type) == agreed.telephone_event {
+            Some(Kind::Telephone)
+        } else {
+            (Some(payload_type) == agreed.comfort_noise).then_some(Kind::Comfort)
+        }
+    });
+    of_agreed.or_else(|| {
+        let law = [Law::Pcma, Law::Pcmu].into_iter().find(|law| law.payload_type() == payload_type);
+        law.map(Kind::Sound).or((payload_type == STATIC_COMFORT).then_some(Kind::Comfort))
+    })
 }
 
 /// Decrypts a browser's packet in place; the length of the plain packet.

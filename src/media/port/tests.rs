@@ -40,10 +40,15 @@ fn connect(law: Law) -> Connect {
     }
 }
 
-fn port(number: u32, connect: Connect) -> Port {
+/// A port whose party has not described itself yet.
+fn fresh(number: u32) -> Port {
     let line = Line { ssrc: 1_000 + number, seq: 100, ts: 5_000, cname: "desk".into() };
     let alarms = Alarms { silence_ms: 2_000, dead_ms: 10_000 };
-    let mut port = Port::plain(PortId(u64::from(number)), number, &line, alarms, 0);
+    Port::plain(PortId(u64::from(number)), number, &line, alarms, 0)
+}
+
+fn port(number: u32, connect: Connect) -> Port {
+    let mut port = fresh(number);
     port.connect(connect, 0);
     port
 }
@@ -176,6 +181,58 @@ fn a_party_without_telephone_events_gets_none() {
     carry(&mut a, &mut b, &packet(8, 501, 160, &[1; 160]), 0, &mut out);
     let numbers: Vec<u16> = sent(&mut out).iter().map(|(header, _)| header.seq).collect();
     assert_eq!(numbers, [100, 101]);
+}
+
+/// A packet from there at this time; whether it is heard.
+fn comes(port: &mut Port, from: &str, packet: &[u8], ms: u64, out: &mut Outbox) -> bool {
+    port.handle(&mut packet.to_vec(), address(from), Component::Rtp, ms * MS, out).is_some()
+}
+
+#[test]
+fn an_expected_party_is_heard_before_it_describes_itself_and_nothing_is_sent_to_it() {
+    let (mut a, mut desk, mut out) = (fresh(1), port(2, connect(Law::Pcma)), Outbox::default());
+    let sound = |seq: u16| packet(8, seq, 160 * u32::from(seq), &[1; 160]);
+    assert!(!comes(&mut a, "192.0.2.1:7000", &sound(1), 0, &mut out), "nobody was offered this port");
+    a.expect(address(PARTY).ip());
+    assert!(!comes(&mut a, "192.0.2.9:7000", &sound(1), 0, &mut out), "a stranger");
+    assert!(events(&mut a).is_empty());
+    for (kind, seq, heard) in [(8, 2, true), (0, 3, true), (13, 4, true), (101, 5, false), (96, 6, false)] {
+        assert_eq!(
+            comes(&mut a, "192.0.2.1:7000", &packet(kind, seq, 0, &[1; 160]), 20, &mut out),
+            heard,
+            "{kind}"
+        );
+    }
+    assert_eq!(
+        events(&mut a),
+        [Event::Connected { port: PortId(1) }, Event::FirstPacket { port: PortId(1) }]
+    );
+    // One source only, and the stranger moves nothing.
+    assert!(!comes(&mut a, "192.0.2.9:7000", &sound(7), 40, &mut out));
+    assert!(!comes(&mut a, "192.0.2.1:7002", &sound(7), 40, &mut out));
+    assert!(comes(&mut a, "192.0.2.1:7000", &sound(7), 40, &mut out));
+    // What the operator says, tones and reports stay here.
+    carry(&mut desk, &mut a, &sound(8), 60 * MS, &mut out);
+    a.play(Arc::new(Track::new(&[9_000; 320])), true, 44, 60 * MS);
+    run(&mut a, 6_000 * MS, &mut out);
+    assert_eq!(out.len(), 0);
+}
+
+#[test]
+fn a_description_that_names_another_address_or_law_aims_the_expecting_port_anew() {
+    let (mut a, mut out) = (fresh(1), Outbox::default());
+    a.expect(IpAddr::from([198, 51, 100, 7]));
+    let sound = |seq: u16| packet(8, seq, 160 * u32::from(seq), &[1; 160]);
+    assert!(comes(&mut a, "198.51.100.7:7000", &sound(1), 0, &mut out));
+    a.connect(connect(Law::Pcmu), 100 * MS);
+    assert!(comes(&mut a, PARTY, &packet(0, 900, 0, &[1; 160]), 120, &mut out));
+    assert!(!comes(&mut a, "198.51.100.7:7000", &sound(2), 140, &mut out), "its place is known now");
+    // A change of the INVITE's way comes too late to open the port to another address.
+    a.expect(IpAddr::from([198, 51, 100, 8]));
+    assert!(!comes(&mut a, "198.51.100.8:7000", &sound(3), 2_000, &mut out));
+    a.press("1", 2_000 * MS);
+    let frames = run(&mut a, 2_040 * MS, &mut out);
+    assert!(!frames.is_empty(), "now it is spoken to");
 }
 
 #[test]

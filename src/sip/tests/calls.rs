@@ -307,6 +307,8 @@ fn sound_before_the_answer_is_told_once_for_each_description() {
     world.tell(Side::B, Command::Ring { leg: b });
     world.run(50);
     let told: Vec<_> = world.events[0].clone();
+    let [Event::InviteSent { leg, to }, told @ ..] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((*leg, *to), (a, std::net::IpAddr::from([192, 0, 2, 2])));
     assert_eq!(told, [Event::EarlyMedia { leg: a, sdp: sdp("early") }, Event::Rang { leg: a }]);
 }
 

@@ -8,6 +8,7 @@ pub mod peers;
 pub mod phone;
 pub mod ports;
 pub mod proxy;
+pub mod rtp;
 pub mod sip;
 pub mod sipp;
 pub mod sound;

@@ -29,8 +29,13 @@ pub fn write_tone_at(path: &Path, rate: u32, hz: f64, ms: u32) {
 
 /// Writes one pure tone as A-law without any header: what SIPp sends as it is.
 pub fn write_alaw(path: &Path, hz: f64, ms: u32) {
+    std::fs::write(path, alaw_tone(hz, ms)).unwrap();
+}
+
+/// One pure tone as A-law.
+pub fn alaw_tone(hz: f64, ms: u32) -> Vec<u8> {
     let sample = |n: u32| alaw(0.5 * (TAU * hz * f64::from(n) / f64::from(RATE)).sin());
-    std::fs::write(path, (0..RATE / 1_000 * ms).map(sample).collect::<Vec<u8>>()).unwrap();
+    (0..RATE / 1_000 * ms).map(sample).collect()
 }
 
 /// One sample by the formula of G.711, −1…1.

@@ -44,6 +44,7 @@ impl Worker {
                 debug!(worker = self.setting.number, %port, %call, %leg, "port opens");
                 self.open(port, open, &line, sockets, now_us);
             }
+            Command::Expect { port: _, from } => self.with(id, |slot, _| slot.port.expect(from)),
             Command::Connect { port: _, remote } => {
                 self.with(id, |slot, _| slot.port.connect(remote, now_us))
             }
@@ -142,6 +143,12 @@ impl Worker {
         };
         if one == other {
             self.outbox.counts.lost_commands += 1;
+            return;
+        }
+        if self.slots.get(one).and_then(Option::as_ref).and_then(|slot| slot.joined).map(|(at, _)| at)
+            == Some(other)
+        {
+            // They hear each other already: a new bridge would only mark a break in their lines.
             return;
         }
         self.part_slot(one);
