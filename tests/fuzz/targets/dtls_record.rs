@@ -1,0 +1,4 @@
+#![no_main]
+#[path = "../readers.rs"]
+mod readers;
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| readers::dtls_record(octets));
