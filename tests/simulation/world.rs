@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tandem::acd::QueueConfig;
 use tandem::call;
 use tandem::dialplan::{Known, Plan};
-use tandem::engine::{Answer, Ask, Asker, Engine, Input, Output, Role, Setup};
+use tandem::engine::{Answer, Ask, Asker, Engine, Input, Output, Role, Setup, Touched};
 use tandem::fact::{Fact, Fields, OperatorState, What};
 use tandem::media::command::Remote;
 use tandem::record::Record;

@@ -173,6 +173,13 @@ impl Store {
         Ok(())
     }
 
+    /// Result and words of every call record, oldest first.
+    #[cfg(test)]
+    pub(crate) async fn results_for_test(&self) -> Vec<(String, String)> {
+        let sql = "SELECT result, words FROM cdr ORDER BY arrived_at, call";
+        sqlx::query_as(sql).fetch_all(&self.inner.reads).await.unwrap_or_default()
+    }
+
     /// Closes the pools; the database file is whole afterwards.
     pub async fn close(&self) {
         self.inner.reads.close().await;
