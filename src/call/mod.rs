@@ -190,6 +190,15 @@ pub enum Output {
         /// Which call.
         call: CallId,
     },
+    /// Nobody's call: it was refused before it began.
+    Refused {
+        /// Who called.
+        from: Party,
+        /// What was dialled.
+        called: Number,
+        /// Why.
+        cause: Cause,
+    },
     /// To the orders: an operator dialled this number.
     Dialled {
         /// Which call.

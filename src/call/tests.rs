@@ -527,3 +527,17 @@ fn another_process_repeats_no_description_version_and_no_packet_number() {
         assert_eq!(again.unwrap().seq, 900 + 512);
     }
 }
+
+#[test]
+fn a_call_that_a_draining_node_refuses_is_told_to_the_log() {
+    let mut house = House::new(setup());
+    house.give(Input::Drain).0.unwrap();
+    let out = house.invited(LegId(1), Bytes::from(sdp::offer(&carrier(), &[Codec::Pcma], Sends::SendRecv)));
+    let [Output::Refused { from, called, cause }, Output::Sip(sip::Command::Reject { code: 503, .. })] =
+        out.as_slice()
+    else {
+        panic!("{out:?}")
+    };
+    assert_eq!((from, called.reveal()), (&Party::Trunk("a".into()), "+380441110001"));
+    assert!(cause.words.contains("drained"), "{cause:?}");
+}

@@ -24,7 +24,7 @@ use crate::edge::replays::Replays;
 use crate::edge::sip::count;
 use crate::edge::sip::udp::Udp;
 use crate::edge::store::{Stored, Writer};
-use crate::edge::story;
+use crate::edge::story::{self, Refusals};
 use crate::engine::{Answer, Ask, Asker, Engine, Input, Output, Setup};
 use crate::fact::Fact;
 use crate::record::Record;
@@ -78,6 +78,7 @@ pub struct Driver {
     /// The newest record of every key: what the engine is made of again after a panic.
     records: BTreeMap<String, Vec<u8>>,
     recovery: Recovery,
+    refusals: Refusals,
     /// The number of the last fact that was published.
     last_seq: u64,
     /// Live sessions as the engine was told of them: their phones' keys are not in records.
@@ -107,6 +108,7 @@ impl Driver {
             unstored: VecDeque::new(),
             records: BTreeMap::new(),
             recovery: Recovery::default(),
+            refusals: Refusals::default(),
             last_seq: 0,
             sessions: BTreeMap::new(),
             seed,
@@ -167,7 +169,8 @@ impl Driver {
             }
             Letter::Sounds(sounds) => self.outlets.plane.reload(sounds),
             Letter::Beat(reply) => {
-                let beat = if self.outlets.plane.is_ticking() { Ok(()) } else { Err("media") };
+                let beat =
+                    if self.outlets.plane.is_ticking(clock::mono_ms()) { Ok(()) } else { Err("media") };
                 if reply.send(beat).is_err() {
                     tracing::debug!("nobody waits for the beat any more");
                 }
@@ -234,6 +237,9 @@ impl Driver {
                     }
                 }
                 Output::Dropped { reason } => self.outlets.metrics.sip_dropped(reason),
+                Output::Refused { from, called, cause } => {
+                    self.refusals.tell(&from, &called, &cause, clock::mono_ms());
+                }
                 Output::Drained => {
                     self.shared.drained.send_replace(true);
                 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::engine::desk::Answer;
-use crate::fact::Fact;
+use crate::fact::{Cause, Fact, Party};
 use crate::media::command::Command as MediaCommand;
 use crate::record::Record;
 use crate::sip;
@@ -48,6 +48,15 @@ pub enum Output {
     Dropped {
         /// Why, one of a small fixed set.
         reason: &'static str,
+    },
+    /// A call was refused before it began: for the log.
+    Refused {
+        /// Who called.
+        from: Party,
+        /// What was dialled.
+        called: Number,
+        /// Why.
+        cause: Cause,
     },
     /// The last call of a draining node ended.
     Drained,

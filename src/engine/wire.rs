@@ -125,6 +125,9 @@ impl Engine {
                 self.at = At::Of(call);
                 self.floor.handle(FloorInput::CallEnded { call, operator }, now);
             }
+            call::Output::Refused { from, called, cause } => {
+                self.step.push(Output::Refused { from, called, cause });
+            }
             call::Output::Dialled { call, operator, number } => {
                 self.at = At::Of(call);
                 let card = self.fresh_card(now);

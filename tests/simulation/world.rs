@@ -441,6 +441,7 @@ impl World {
                     self.schedule(wait, Happens::Customer(card));
                 }
                 Output::Dropped { reason } => self.note(|| format!("  dropped: {reason}")),
+                Output::Refused { cause, .. } => self.note(|| format!("  refused: {cause:?}")),
                 Output::Drained => self.drained += 1,
                 Output::Left => {}
             }
