@@ -179,6 +179,7 @@ fn setup(gateway: SocketAddr) -> Setup {
         accept_from: vec![Prefix { address: gateway.ip(), bits: 32 }],
         digest: Vec::new(),
         health: sip::Health { every_ms: 3_600_000, timeout_ms: 4_000 },
+        prack: false,
     };
     Setup {
         node_name: "test".to_owned(),
