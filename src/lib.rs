@@ -15,4 +15,5 @@ pub mod report;
 pub mod sdp;
 pub mod sip;
 pub mod terms;
+pub mod trace;
 pub mod ua;

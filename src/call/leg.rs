@@ -11,11 +11,20 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::call::ports::{Local, PortRecord};
-use crate::fact::{LegState, Party};
+use crate::fact::{LegState, Party, What};
 use crate::media::command::{Connect, Keys, Law, PortProgress, Remote as MediaRemote};
 use crate::sdp::negotiate::{self as sdp, Agreed, Codec, Offer};
 use crate::sdp::webrtc::{Fingerprint, Ours, Setup};
 use crate::terms::{LegId, Number};
+
+/// How far the version of our description jumps over a restore: those that the writer sent after its last
+/// record.
+const VERSION_GAP: u64 = 100;
+/// How far our egress line jumps: five seconds of packets, more than leave between two reports of a worker
+/// and in the batches that may be lost (RFC 3550 section 5.1: a number that comes twice is a duplicate).
+const PACKETS_GAP: u16 = 256;
+/// Samples of one packet of 20 ms.
+const PACKET_SAMPLES: u32 = 160;
 
 /// A leg as it is recorded.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -65,6 +74,38 @@ impl Leg {
             session: (id.0.saturating_add(1), 1),
             source: None,
             proved: true,
+        }
+    }
+
+    /// Jumps over what the writer may have used after its last record.
+    pub(crate) fn jump(&mut self) {
+        self.session.1 = self.session.1.saturating_add(VERSION_GAP);
+    }
+
+    /// The egress line goes on beyond all that another process sent.
+    pub(crate) fn jump_line(&mut self) {
+        let Some(port) = &mut self.port else { return };
+        let line = &mut port.line;
+        if let Some(progress) = &self.progress {
+            line.seq = u16::try_from(progress.sent_index & 0xffff).unwrap_or(line.seq);
+            line.ts = progress.sent_ts;
+        }
+        line.seq = line.seq.wrapping_add(PACKETS_GAP);
+        line.ts = line.ts.wrapping_add(u32::from(PACKETS_GAP).wrapping_mul(PACKET_SAMPLES));
+        if let Some(progress) = &mut self.progress {
+            progress.sent_index = progress.sent_index.saturating_add(u64::from(PACKETS_GAP));
+            progress.sent_ts = line.ts;
+        }
+    }
+
+    /// How it stands, as a fact.
+    pub(crate) fn told(&self) -> What {
+        What::Leg {
+            leg: self.id,
+            party: self.party.clone(),
+            number: self.number.clone(),
+            state: self.state,
+            codec: self.codec_name(),
         }
     }
 

@@ -8,13 +8,17 @@
 //! Invariant: every call in the map has a live first leg and a port-table entry for each open port;
 //! a call that ended has given its ports back and said `Ended` once.
 
+mod broken;
 #[expect(clippy::module_inception, reason = "the one value that the module is about")]
 mod call;
 mod change;
+#[cfg(test)]
+pub(crate) mod failpoint;
 mod hunt;
 mod leg;
 mod origin;
 mod ports;
+mod restate;
 mod setup;
 mod sound;
 mod talk;
@@ -34,6 +38,7 @@ use crate::record::{self, Record};
 use crate::sip;
 use crate::terms::{CallId, LegId, MonoMs, Now, Number, OperatorName, PortId, QueueName, TrunkName};
 
+pub use broken::broken_off;
 pub use call::{Call, Stage};
 pub use leg::Leg;
 pub use ports::{Local, PortRecord, QUARANTINE_MS};
@@ -185,6 +190,15 @@ pub enum Output {
         /// Which call.
         call: CallId,
     },
+    /// Nobody's call: it was refused before it began.
+    Refused {
+        /// Who called.
+        from: Party,
+        /// What was dialled.
+        called: Number,
+        /// Why.
+        cause: Cause,
+    },
     /// To the orders: an operator dialled this number.
     Dialled {
         /// Which call.
@@ -261,6 +275,8 @@ pub struct Calls {
     by_port: BTreeMap<PortId, CallId>,
     deadlines: BTreeSet<(MonoMs, CallId)>,
     touched: BTreeSet<CallId>,
+    /// The one that a step has in hand: what a panic in it touched.
+    in_hand: Option<CallId>,
     shared_touched: bool,
     /// Starts of calls in the running second, and dials of operators in the running minute.
     rate: origin::Rates,
@@ -289,6 +305,7 @@ impl Calls {
             by_port: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             touched: BTreeSet::new(),
+            in_hand: None,
             shared_touched: false,
             rate: origin::Rates::default(),
         }
@@ -324,6 +341,16 @@ impl Calls {
     /// The live call with this id.
     pub fn call(&self, id: CallId) -> Option<&Call> {
         self.calls.get(&id)
+    }
+
+    /// The call that the running step has in hand.
+    pub fn in_hand(&self) -> Option<CallId> {
+        self.in_hand
+    }
+
+    /// The call that this leg belongs to.
+    pub fn of_leg(&self, leg: LegId) -> Option<CallId> {
+        self.by_leg.get(&leg).copied()
     }
 
     /// All live calls, oldest first.
@@ -425,8 +452,11 @@ impl Calls {
     }
 
     /// Takes a restored call in: its ports are held and opened again where they were.
-    fn adopt(&mut self, call: Call, media_lives: bool, now: Now) {
+    fn adopt(&mut self, mut call: Call, media_lives: bool, now: Now) {
         let id = call.id;
+        self.in_hand = Some(id);
+        #[cfg(test)]
+        failpoint::pass("call/adopt");
         for leg in call.legs() {
             if let Party::Trunk(trunk) = &leg.party {
                 *self.room.load.entry(trunk.clone()).or_default() += 1;
@@ -437,19 +467,30 @@ impl Calls {
                 self.room.ports.hold(port);
             }
         }
+        for leg in std::iter::once(&mut call.first).chain(&mut call.second) {
+            leg.jump();
+            if !media_lives {
+                leg.jump_line();
+            }
+        }
         if !media_lives {
             call.reopen(&mut self.room);
         }
         self.calls.insert(id, call);
         self.settle(id, None, Next::Goes, now);
+        self.in_hand = None;
     }
 
     /// One step of one call; afterwards the indexes follow what it became.
     fn with(&mut self, id: CallId, now: Now, step: impl FnOnce(&mut Call, &mut Room) -> Next) {
         let Some(call) = self.calls.get_mut(&id) else { return };
+        self.in_hand = Some(id);
+        #[cfg(test)]
+        failpoint::pass("call/step");
         let before = Held::of(call);
         let next = step(call, &mut self.room);
         self.settle(id, Some(before), next, now);
+        self.in_hand = None;
     }
 
     /// The same for a wish that may be denied.
@@ -463,10 +504,16 @@ impl Calls {
             .calls
             .get_mut(&id)
             .ok_or_else(|| Denied { status: 404, words: "this call is over".to_owned() })?;
+        self.in_hand = Some(id);
+        #[cfg(test)]
+        failpoint::pass("call/wish");
         let before = Held::of(call);
-        step(call, &mut self.room)?;
-        self.settle(id, Some(before), Next::Goes, now);
-        Ok(Some(id))
+        let done = step(call, &mut self.room);
+        if done.is_ok() {
+            self.settle(id, Some(before), Next::Goes, now);
+        }
+        self.in_hand = None;
+        done.map(|()| Some(id))
     }
 
     /// Brings indexes and records in line with what the call became; `before` is what it held.

@@ -51,6 +51,8 @@ impl Calls {
     pub(super) fn invited(&mut self, invited: sip::Invited, now: Now) {
         let leg = invited.leg;
         if let Err((code, why)) = self.may_begin(&invited, now) {
+            let (from, called) = (invited.from.clone(), self.number(&invited.to_user));
+            self.room.out.push_back(Output::Refused { from, called, cause: why.clone() });
             self.room.sip(sip::Command::Reject { leg, code, cause: why });
             return;
         }

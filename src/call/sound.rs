@@ -202,14 +202,7 @@ impl Call {
 
     /// Tells how a leg stands.
     pub(super) fn tell_leg(&self, room: &mut Room, leg: &Leg) {
-        let what = What::Leg {
-            leg: leg.id,
-            party: leg.party.clone(),
-            number: leg.number.clone(),
-            state: leg.state,
-            codec: leg.codec_name(),
-        };
-        room.fact(self.id, what);
+        room.fact(self.id, leg.told());
     }
 
     /// Ends the second leg and gives its port back; the call goes on.
@@ -247,6 +240,8 @@ impl Call {
     /// Ends every leg, gives every port back and tells the end: the last step of a call.
     pub(super) fn finish(&mut self, room: &mut Room, ending: Ending, now: Now) {
         let Ending { result, cause: why, by } = ending;
+        #[cfg(test)]
+        crate::call::failpoint::pass("call/finish");
         self.leave_floor(room);
         let first_alive = !matches!(by, "first leg");
         let second_alive = !matches!(by, "second leg");

@@ -171,13 +171,18 @@ impl Call {
             self.tell_leg(room, &leg);
             self.second = Some(leg);
         }
-        let what = What::Answered {
+        let answered = self.told_answer(now);
+        room.fact(self.id, answered);
+    }
+
+    /// The answer, as a fact.
+    pub(super) fn told_answer(&self, now: Now) -> What {
+        What::Answered {
             operator: self.operator.clone(),
             trunk: self.trunk.clone(),
             queue: if is_inward(self.direction) { self.queue.clone() } else { None },
             wait_ms: self.wait_ms(now.mono_ms),
-        };
-        room.fact(self.id, what);
+        }
     }
 
     /// An answer without a codec of ours: that leg ends, the call goes on as if it had failed.

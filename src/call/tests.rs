@@ -16,6 +16,7 @@ use bytes::Bytes;
 use super::*;
 use crate::dialplan::{Known, Plan};
 use crate::fact::{CallResult, ToneKind};
+use crate::media::command::{Line, PortProgress};
 use crate::sdp::Direction as Sends;
 use crate::sdp::negotiate::{self as sdp, Codec};
 use crate::sdp::webrtc::{Fingerprint, Ours, Setup as Role};
@@ -504,4 +505,84 @@ fn a_change_without_a_description_is_answered_with_an_offer_and_may_end_in_hold(
         assert!(facts(&out).contains(&&What::Resumed), "{out:?}");
     }
     assert!(matches!(house.calls.call(call).unwrap().stage, Stage::Talking));
+}
+
+#[test]
+fn another_process_repeats_no_description_version_and_no_packet_number() {
+    let version = |out: &[Output]| {
+        let offer = out.iter().find_map(|output| match output {
+            Output::Sip(sip::Command::AnswerChange { sdp, .. } | sip::Command::Offer { sdp, .. }) => {
+                Some(String::from_utf8_lossy(sdp).into_owned())
+            }
+            _ => None,
+        });
+        let origin = offer.unwrap().lines().find(|line| line.starts_with("o=")).unwrap().to_owned();
+        origin.split(' ').nth(2).unwrap().parse::<u64>().unwrap()
+    };
+    let hold = || Some(Bytes::from(sdp::offer(&browser(), &[Codec::Pcma], Sends::SendOnly)));
+    let mut house = House::new(setup());
+    let (call, own, far, sdp) = house.dialled();
+    house.sip(sip::Event::Answered { leg: far, sdp: answer(&carrier(), &sdp) });
+    let port = |house: &House, first: bool| {
+        let call = house.calls.call(call).unwrap();
+        let leg = if first { &call.first } else { call.second.as_ref().unwrap() };
+        leg.port.clone().unwrap()
+    };
+    let (moved, quiet) = (port(&house, true), port(&house, false));
+    let progress = PortProgress {
+        port: moved.id,
+        sent_index: 65_536 + 900,
+        sent_ts: 77_000,
+        sent_rtcp_index: 0,
+        received: None,
+        received_rtcp_index: 0,
+        address: None,
+    };
+    house.give(Input::Media(MediaEvent::Progress(vec![progress]))).0.unwrap();
+    let records = house.calls.records(now());
+    // What the writer still said after its last record is lost.
+    let last = version(&house.sip(sip::Event::Offered { leg: own, sdp: hold() }));
+    for media_lives in [true, false] {
+        let mut calls = Calls::restore(setup(), [2; 32], &records, media_lives, now()).unwrap();
+        let lines: BTreeMap<PortId, Line> = std::iter::from_fn(|| calls.poll())
+            .filter_map(|output| match output {
+                Output::Media { command: MediaCommand::Open { port, line, .. }, .. } => Some((port, line)),
+                _ => None,
+            })
+            .collect();
+        let mut next = House { calls, next_leg: 200 };
+        assert!(version(&next.sip(sip::Event::Offered { leg: own, sdp: hold() })) > last + 50);
+        if media_lives {
+            assert!(lines.is_empty(), "the workers carry the ports already");
+            continue;
+        }
+        // The one whose progress is known goes on beyond it, the other beyond its beginning.
+        assert_eq!((lines[&moved.id].seq, lines[&moved.id].ts), (900 + 256, 77_000 + 256 * 160));
+        assert_eq!(lines[&quiet.id].seq, quiet.line.seq + 256);
+        assert_eq!(lines[&moved.id].ssrc, moved.line.ssrc);
+        // And again, when that one dies before its workers told anything.
+        let records = next.calls.records(now());
+        let mut third = Calls::restore(setup(), [3; 32], &records, false, now()).unwrap();
+        let again = std::iter::from_fn(|| third.poll()).find_map(|output| match output {
+            Output::Media { command: MediaCommand::Open { port, line, .. }, .. } if port == moved.id => {
+                Some(line)
+            }
+            _ => None,
+        });
+        assert_eq!(again.unwrap().seq, 900 + 512);
+    }
+}
+
+#[test]
+fn a_call_that_a_draining_node_refuses_is_told_to_the_log() {
+    let mut house = House::new(setup());
+    house.give(Input::Drain).0.unwrap();
+    let out = house.invited(LegId(1), Bytes::from(sdp::offer(&carrier(), &[Codec::Pcma], Sends::SendRecv)));
+    let [Output::Refused { from, called, cause }, Output::Sip(sip::Command::Reject { code: 503, .. })] =
+        out.as_slice()
+    else {
+        panic!("{out:?}")
+    };
+    assert_eq!((from, called.reveal()), (&Party::Trunk("a".into()), "+380441110001"));
+    assert!(cause.words.contains("drained"), "{cause:?}");
 }

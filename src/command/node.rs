@@ -24,6 +24,7 @@ use crate::edge::log::EventsFile;
 use crate::edge::media::{MediaConfig, MediaPlane, Sounds, sounds};
 use crate::edge::metrics::Metrics;
 use crate::edge::orders::{CoreConfig, Courier, core_http};
+use crate::edge::replays::Replays;
 use crate::edge::sip::udp::Udp;
 use crate::edge::store::{Store, StoreConfig};
 use crate::edge::web::control::Control;
@@ -141,7 +142,8 @@ impl Node {
         tasks.finishing.push(tokio::spawn(keep_house(store.clone(), stopped.clone())));
         let file = config.log.events.as_deref().map(EventsFile::open).transpose()?;
         let sip = udp.as_ref().map(|udp| udp.local());
-        let outlets = Outlets { plane, udp, writer, file, metrics: metrics.clone() };
+        let replays = Replays::below(&config.node.data_dir, config.log.replays);
+        let outlets = Outlets { plane, udp, writer, file, metrics: metrics.clone(), replays };
         let engine = Engine::new(setup.clone(), fresh_seed(), clock::now());
         let driver = Driver::new(engine, setup, &handle, inbox, outlets, fresh_seed);
         tasks.finishing.push(tokio::spawn(driver.run(stopped.clone())));

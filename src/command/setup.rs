@@ -1,8 +1,8 @@
 //! `tandem setup`: from an unpacked program to a place where the first person can log in.
 //!
 //! Invariant: what exists is never overwritten without `--force`; run twice, the second run changes
-//! nothing and says so. A wish that an existing file contradicts, and a missing password, are refused
-//! before the first file is written.
+//! nothing and says so. A wish that an existing file contradicts, and a missing or unfit password, are
+//! refused before the first file is written.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use crate::command::node::lines;
 use crate::command::user::{carry_out, password};
 use crate::config::Config;
 use crate::edge::certificate;
-use crate::edge::store::Role;
+use crate::edge::store::{Role, check_name, check_password};
 use crate::edge::web::control::UserRequest;
 use crate::terms::Secret;
 
@@ -71,10 +71,23 @@ pub async fn run(file: &Path, given: SetupArgs) -> Result<String> {
     let accounts = known.unwrap_or_default();
     let password =
         if is_admin(&accounts, &wishes.admin).await? { None } else { Some(password(given.password_stdin)?) };
+    carry_out_wishes(file, &wishes, given.force, password).await
+}
+
+async fn carry_out_wishes(
+    file: &Path,
+    wishes: &Wishes,
+    force: bool,
+    password: Option<Secret<String>>,
+) -> Result<String> {
+    check_name(&wishes.admin)?;
+    if let Some(password) = &password {
+        check_password(password)?;
+    }
     let mut said = Vec::new();
-    let config = write_config(file, &wishes, given.force, &mut said)?;
+    let config = write_config(file, wishes, force, &mut said)?;
     if !wishes.names.is_empty() {
-        write_certificate(&config.node.data_dir, &wishes.names, given.force, &mut said)?;
+        write_certificate(&config.node.data_dir, &wishes.names, force, &mut said)?;
     }
     add_admin(&config, file, &wishes.admin, password, &mut said).await?;
     let scheme = if config.web.tls_cert.is_some() { "https" } else { "http" };
@@ -291,6 +304,19 @@ mod tests {
         assert!(said.last().unwrap().contains("stays as it is"));
         let forced = write_config(&file, &wishes("127.0.0.1:9001", &[]), true, &mut said).unwrap();
         assert_eq!(forced.web.listen.port(), 9001);
+    }
+
+    #[tokio::test]
+    async fn a_password_or_name_that_does_not_fit_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tandem.toml");
+        for (admin, password, says) in [("root", "short", "8 to"), ("ro ot", "correct horse", "1 to")] {
+            let wishes = Wishes { admin: admin.into(), ..wishes("127.0.0.1:9000", &[]) };
+            let password = Some(Secret::new(password.to_owned()));
+            let refused = carry_out_wishes(&file, &wishes, false, password).await.unwrap_err().to_string();
+            assert!(refused.contains(says), "{refused}");
+            assert!(!file.exists() && std::fs::read_dir(folder.path()).unwrap().next().is_none());
+        }
     }
 
     #[test]

@@ -389,11 +389,14 @@ pub struct Log {
     pub level: String,
     /// Where `events.csv` is written; `None` is off.
     pub events: Option<PathBuf>,
+    /// Files in `data_dir/replays`: inputs that made the engine fail; 0 keeps none.
+    pub replays: usize,
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Self { format: LogFormat::Text, level: "info".into(), events: Some("data/events.csv".into()) }
+        let events = Some("data/events.csv".into());
+        Self { format: LogFormat::Text, level: "info".into(), events, replays: 20 }
     }
 }
 

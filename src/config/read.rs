@@ -379,6 +379,7 @@ fn log(table: Table<'_>) -> Log {
             if text.is_empty() { Err("is empty".into()) } else { own(text) }
         }),
         events: table.text("events", default.events, maybe_path),
+        replays: table.whole("replays", default.replays, 0..=10_000),
     };
     table.finish();
     log

@@ -13,37 +13,37 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{error, warn};
+use tracing::warn;
 
 use crate::edge::clock;
 use crate::edge::handle::{Letter, Shared};
 use crate::edge::log::EventsFile;
 use crate::edge::media::MediaPlane;
 use crate::edge::metrics::Metrics;
+use crate::edge::replays::Replays;
 use crate::edge::sip::count;
 use crate::edge::sip::udp::Udp;
 use crate::edge::store::{Stored, Writer};
-use crate::edge::story;
+use crate::edge::story::{self, Refusals};
 use crate::engine::{Answer, Ask, Asker, Engine, Input, Output, Setup};
 use crate::fact::Fact;
 use crate::record::Record;
 use crate::sip;
-use crate::terms::{Now, OperatorName, RequestId};
+use crate::terms::{OperatorName, RequestId};
+
+mod recover;
+
+use recover::Recovery;
+pub(super) use recover::Witness;
 
 pub use crate::edge::handle::{Ends, Handle, Inbox, Lookup, Shown, connect};
 
 /// Questions that may wait for their answers.
 pub const MAX_QUESTIONS: usize = 10_000;
-/// How long timers rest after a first panic, and at most after many, milliseconds: a timer that panics
-/// must not become a loop.
-const FIRST_REST_MS: u64 = 500;
-const LAST_REST_MS: u64 = 30_000;
 /// Batches of facts whose way into the store is timed; more than that are stored untimed.
 const MAX_UNSTORED: usize = 16_384;
 /// Inputs taken in one go before the timers are looked at again.
 const BATCH: usize = 256;
-/// Two panics within this time are more than one bad input.
-const PANIC_PAIR_MS: u64 = 60_000;
 
 /// Everything the driver hands outputs to.
 #[derive(Debug)]
@@ -58,6 +58,8 @@ pub struct Outlets {
     pub file: Option<EventsFile>,
     /// Counters.
     pub metrics: Metrics,
+    /// Inputs that made the engine fail.
+    pub replays: Replays,
 }
 
 /// The engine's task, to be spawned with [`Driver::run`].
@@ -75,10 +77,8 @@ pub struct Driver {
     unstored: VecDeque<(u64, u64)>,
     /// The newest record of every key: what the engine is made of again after a panic.
     records: BTreeMap<String, Vec<u8>>,
-    last_panic_ms: Option<u64>,
-    /// After a panic timers rest until here: the same timer may be due again in the engine made anew.
-    timers_rest_until_ms: u64,
-    timers_rest_ms: u64,
+    recovery: Recovery,
+    refusals: Refusals,
     /// The number of the last fact that was published.
     last_seq: u64,
     /// Live sessions as the engine was told of them: their phones' keys are not in records.
@@ -107,9 +107,8 @@ impl Driver {
             next_request: 1,
             unstored: VecDeque::new(),
             records: BTreeMap::new(),
-            last_panic_ms: None,
-            timers_rest_until_ms: 0,
-            timers_rest_ms: FIRST_REST_MS,
+            recovery: Recovery::default(),
+            refusals: Refusals::default(),
             last_seq: 0,
             sessions: BTreeMap::new(),
             seed,
@@ -120,8 +119,7 @@ impl Driver {
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         self.drain();
         loop {
-            let wake =
-                self.engine.next_timeout().map(|at| clock::instant_of(at.max(self.timers_rest_until_ms)));
+            let wake = self.engine.next_timeout().map(|at| clock::instant_of(self.recovery.rested(at)));
             let timer = async {
                 match wake {
                     Some(at) => tokio::time::sleep_until(at).await,
@@ -133,11 +131,14 @@ impl Driver {
                     Some(letter) => self.take(letter),
                     None => return,
                 },
-                () = timer => self.step("timer", |engine| engine.handle_timeout(clock::now())),
+                () = timer => {
+                    let witness = Witness::said("a timer");
+                    self.step(witness, |engine| engine.handle_timeout(clock::now()));
+                }
                 Ok(()) = self.stored.changed() => {
                     let seq = self.stored.borrow_and_update().seq;
                     self.count_store_wait(seq);
-                    self.step("stored", |engine| engine.handle(Input::Stored { seq }, clock::now()));
+                    self.give(Input::Stored { seq });
                 }
                 _ = stop.changed() => break,
             }
@@ -155,7 +156,7 @@ impl Driver {
                 if let Input::Reload(setup) = &input {
                     self.setup = (**setup).clone();
                 }
-                self.step("an input", |engine| engine.handle(input, clock::now()));
+                self.give(input);
             }
             Letter::Ask { asker, ask, reply } => {
                 // An asker whose sender is dropped reads it as 503.
@@ -163,13 +164,13 @@ impl Driver {
                     self.remember(&asker, &ask);
                     let request = self.fresh_request();
                     self.questions.insert(request, reply);
-                    let input = Input::Desk { request, asker, ask };
-                    self.step("a question", |engine| engine.handle(input, clock::now()));
+                    self.give(Input::Desk { request, asker, ask });
                 }
             }
             Letter::Sounds(sounds) => self.outlets.plane.reload(sounds),
             Letter::Beat(reply) => {
-                let beat = if self.outlets.plane.is_ticking() { Ok(()) } else { Err("media") };
+                let beat =
+                    if self.outlets.plane.is_ticking(clock::mono_ms()) { Ok(()) } else { Err("media") };
                 if reply.send(beat).is_err() {
                     tracing::debug!("nobody waits for the beat any more");
                 }
@@ -192,55 +193,26 @@ impl Driver {
         }
     }
 
+    /// Gives the engine an input, unless it made a step panic before.
+    fn give(&mut self, input: Input) {
+        if self.recovery.is_poison(&input) {
+            self.outlets.metrics.sip_dropped("poison");
+            return;
+        }
+        self.step(Witness::of(&input), |engine| engine.handle(input, clock::now()));
+    }
+
     /// One step of the engine, timed; a panic restores it from its records.
-    fn step(&mut self, what: &str, step: impl FnOnce(&mut Engine)) {
+    fn step(&mut self, witness: Witness, step: impl FnOnce(&mut Engine)) {
         let began = clock::mono_us();
         let engine = &mut self.engine;
         let done = std::panic::catch_unwind(AssertUnwindSafe(|| step(engine)));
         let took = clock::mono_us().saturating_sub(began);
         self.outlets.metrics.engine_step(Duration::from_micros(took));
-        if done.is_err() {
-            self.recover(what);
+        if let Err(panic) = done {
+            self.recover(&witness, &*panic);
         }
         self.drain();
-    }
-
-    fn recover(&mut self, what: &str) {
-        let now = clock::now();
-        let count = self.records.len();
-        error!("the engine panicked on {what}: it is made again from {count} records, without that input");
-        let again = self.last_panic_ms.is_some_and(|at| now.mono_ms.saturating_sub(at) < PANIC_PAIR_MS);
-        self.timers_rest_ms = if again { (self.timers_rest_ms * 2).min(LAST_REST_MS) } else { FIRST_REST_MS };
-        self.timers_rest_until_ms = now.mono_ms.saturating_add(self.timers_rest_ms);
-        if again {
-            error!("second panic within a minute: report this log, and restart the node when calls allow");
-        }
-        self.last_panic_ms = Some(now.mono_ms);
-        let put = |(key, value): (&String, &Vec<u8>)| Record { key: key.clone(), value: Some(value.clone()) };
-        let records: Vec<Record> = self.records.iter().map(put).collect();
-        match Engine::restore_in_place(self.setup.clone(), (self.seed)(), &records, now) {
-            Ok(engine) => self.engine = engine,
-            Err(why) => {
-                error!("the records do not restore ({why}): all calls of this node are lost");
-                // Facts go on where they stood: a number is never given twice.
-                let last_seq = self.last_seq.max(self.setup.last_seq);
-                let setup = Setup { last_seq, ..self.setup.clone() };
-                self.engine = Engine::new(setup, (self.seed)(), now);
-            }
-        }
-        self.greet_again(now);
-    }
-
-    /// What an engine made again cannot know: phones' keys, which sockets they sit on, and questions.
-    fn greet_again(&mut self, now: Now) {
-        // Desks ask again, with the same idempotency key where it matters.
-        self.questions.clear();
-        // A closed socket makes a phone come back and register, which says where it is.
-        self.shared.flows.clear();
-        for (asker, ask) in self.sessions.values().cloned().collect::<Vec<_>>() {
-            let request = self.fresh_request();
-            self.engine.handle(Input::Desk { request, asker, ask }, now);
-        }
     }
 
     /// Does everything the engine wants.
@@ -266,6 +238,9 @@ impl Driver {
                 }
                 Output::Banned(ban) => self.outlets.metrics.banned("sip", &ban),
                 Output::Dropped { reason } => self.outlets.metrics.sip_dropped(reason),
+                Output::Refused { from, called, cause } => {
+                    self.refusals.tell(&from, &called, &cause, clock::mono_ms());
+                }
                 Output::Drained => {
                     self.shared.drained.send_replace(true);
                 }
@@ -340,3 +315,6 @@ impl Driver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -159,6 +159,11 @@ impl Metrics {
         self.within(|| counter!("tandem_bans_total", "door" => door, "kind" => kind).increment(1));
     }
 
+    /// A step of the engine panicked.
+    pub fn engine_panic(&self) {
+        self.within(|| counter!("tandem_engine_panics_total").increment(1));
+    }
+
     /// The media workers' counts since they last said them.
     pub fn rtp(&self, packets_in: u64, packets_out: u64, lost: u64) {
         self.within(|| {
@@ -220,6 +225,9 @@ fn describe() {
     describe_counter!("tandem_sip_messages_total", "SIP messages");
     describe_counter!("tandem_sip_dropped_total", "SIP messages dropped or refused");
     describe_counter!("tandem_bans_total", "Locks of an account for a source, and bans of a source");
+    describe_counter!("tandem_engine_panics_total", "Steps of the engine that failed; each cost one call");
+    // From the start at 0: an alert on a number that is not there never fires.
+    counter!("tandem_engine_panics_total").increment(0);
     describe_counter!("tandem_rtp_packets_total", "RTP packets");
     describe_counter!("tandem_rtp_lost_total", "RTP packets lost on the way to us");
     describe_histogram!("tandem_media_mos", "Estimated listening quality of legs, 1 to 4.5");

@@ -11,6 +11,7 @@ pub mod log;
 pub mod media;
 pub mod metrics;
 pub mod orders;
+pub mod replays;
 pub mod sip;
 pub mod store;
 pub mod story;

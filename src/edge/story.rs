@@ -7,6 +7,7 @@ use serde::Serialize;
 use tracing::{debug, info, warn};
 
 use crate::fact::{Cause, Direction, Fact, Flow, Party, Phone, What};
+use crate::terms::{MonoMs, Number};
 
 fn name(party: &Party) -> &str {
     match party {
@@ -113,5 +114,53 @@ pub fn tell(fact: &Fact) {
         What::CardSubmitted { card, operator, .. } => info!(call, "card {card} submitted by {operator}"),
         What::CardAccepted { card } => info!(call, "card {card} accepted: the order is safe"),
         What::CardDiscarded { card, reason } => info!(call, "card {card} discarded: {reason}"),
+    }
+}
+
+/// Refused calls that get a line of their own in a second; the others are counted in one more.
+const MAX_REFUSALS: u32 = 5;
+/// The second.
+const REFUSALS_MS: u64 = 1_000;
+
+/// Tells of calls that were refused before they began, so that a flood of them does not fill the disk.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    since_ms: MonoMs,
+    told: u32,
+    untold: u32,
+}
+
+impl Refusals {
+    /// One line, or one more to be counted.
+    pub fn tell(&mut self, from: &Party, called: &Number, cause: &Cause, now: MonoMs) {
+        if now.saturating_sub(self.since_ms) >= REFUSALS_MS {
+            if self.untold > 0 {
+                warn!("{} more calls were refused", self.untold);
+            }
+            *self = Self { since_ms: now, told: 0, untold: 0 };
+        }
+        if self.told >= MAX_REFUSALS {
+            self.untold = self.untold.saturating_add(1);
+            return;
+        }
+        self.told = self.told.saturating_add(1);
+        info!("call from {} to {called} refused: {}", name(from), why(cause));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_refusals_is_told_in_a_few_lines_a_second() {
+        let mut refusals = Refusals::default();
+        let (from, called, cause) = (Party::Trunk("gsm-1".into()), Number::default(), Cause::default());
+        for _ in 0..100 {
+            refusals.tell(&from, &called, &cause, 5_000);
+        }
+        assert_eq!((refusals.told, refusals.untold), (MAX_REFUSALS, 100 - MAX_REFUSALS));
+        refusals.tell(&from, &called, &cause, 6_000);
+        assert_eq!((refusals.told, refusals.untold), (1, 0));
     }
 }

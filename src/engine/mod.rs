@@ -7,6 +7,7 @@
 //! Invariant: after each `handle` the batch of records comes out before anything that relies on it,
 //! so that a standby never knows less than a peer or a person.
 
+mod broken;
 pub mod desk;
 mod input;
 mod output;
@@ -25,8 +26,9 @@ use crate::fact::{Fact, OperatorState, Party, Phone, What};
 use crate::orders::{self, Cards};
 use crate::record::{self, Record};
 use crate::sip::{self, Sip};
-use crate::terms::{CallId, CardId, Epoch, MonoMs, Now, OperatorName, RequestId, TrunkName};
+use crate::terms::{CallId, CardId, Epoch, MonoMs, Now, OperatorName, RequestId, TrunkName, WallMs};
 
+pub use broken::Touched;
 pub use desk::{Answer, Ask, Asker, Refusal, Role};
 pub use input::Input;
 pub use output::Output;
@@ -60,6 +62,21 @@ pub struct Engine {
     leaving: bool,
     runaway: u64,
     own_touched: bool,
+    /// Who has the running step in hand.
+    at: At,
+    /// The call that is being ended because the program failed in it: its card stays on the desk.
+    broken: Option<CallId>,
+}
+
+/// The machine that a step is in, and what it was told about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum At {
+    #[default]
+    Nowhere,
+    Sip,
+    Calls,
+    /// Floor, cards or a desk's question: about this call.
+    Of(CallId),
 }
 
 /// What the engine records of its own.
@@ -85,6 +102,7 @@ impl Engine {
         let cards = Cards::resume(setup.cards.clone(), now);
         let mut engine = Self::assemble(setup, (sip, calls, floor, cards), rng, now);
         engine.begin(now);
+        engine.settle(now);
         engine
     }
 
@@ -94,7 +112,9 @@ impl Engine {
     /// # Errors
     /// In words, when a record does not decode: this node's program is older than the writer's.
     pub fn restore(setup: Setup, seed: [u8; 32], records: &[Record], now: Now) -> Result<Self, String> {
-        Self::restore_with(setup, seed, records, false, now)
+        let mut engine = Self::restore_with(setup, seed, records, false, now)?;
+        engine.settle(now);
+        Ok(engine)
     }
 
     /// The same in the process that wrote the records, whose media workers still carry the calls.
@@ -107,9 +127,12 @@ impl Engine {
         records: &[Record],
         now: Now,
     ) -> Result<Self, String> {
-        Self::restore_with(setup, seed, records, true, now)
+        let mut engine = Self::restore_with(setup, seed, records, true, now)?;
+        engine.settle(now);
+        Ok(engine)
     }
 
+    /// The engine before it has come to rest.
     fn restore_with(
         setup: Setup,
         seed: [u8; 32],
@@ -131,6 +154,7 @@ impl Engine {
             records.iter().find(|record| record.key == OWN_KEY).and_then(|record| record.value.as_deref());
         let own = own.map(record::decode::<Own>).transpose().map_err(words)?;
         let mut engine = Self::assemble(setup, (sip, calls, floor, cards), rng, now);
+        engine.miss_phones(now);
         if let Some((_, own)) = own {
             engine.last_seq = engine.last_seq.max(own.last_seq);
             engine.trunks_up = own.trunks_up.into_iter().collect();
@@ -141,7 +165,29 @@ impl Engine {
             }
         }
         engine.begin(now);
+        if !media_lives {
+            engine.restate(now);
+        }
         Ok(engine)
+    }
+
+    /// A phone whose socket died with the process that had it cannot be called until it comes back.
+    fn miss_phones(&mut self, now: Now) {
+        for operator in self.sip.phones_lost() {
+            if self.floor.operator(&operator).is_some_and(|known| known.phone == Phone::Registered) {
+                self.phone(operator, Phone::Lost, now);
+            }
+        }
+    }
+
+    /// Tells what is carried on: see [`Calls::restate`].
+    fn restate(&mut self, now: Now) {
+        for (call, at, what) in self.calls.restate(now) {
+            self.tell_at(Some(call), what, at, now);
+        }
+        for (call, what) in self.cards.restate() {
+            self.tell(Some(call), what, now);
+        }
     }
 
     fn assemble(setup: Setup, machines: (Sip, Calls, Floor, Cards), rng: ChaCha20Rng, now: Now) -> Self {
@@ -166,6 +212,8 @@ impl Engine {
             leaving: false,
             runaway: 0,
             own_touched: true,
+            at: At::Nowhere,
+            broken: None,
         }
         .say_started(setup.node_name, setup.version)
     }
@@ -181,7 +229,7 @@ impl Engine {
         self
     }
 
-    /// Numbers the facts of the beginning and brings everything to rest.
+    /// Numbers the facts of the beginning.
     fn begin(&mut self, now: Now) {
         let started = std::mem::take(&mut self.step);
         for output in started {
@@ -192,13 +240,16 @@ impl Engine {
         for trunk in self.trunks_up.clone() {
             self.tell(None, What::TrunkUp { trunk, from: String::new() }, now);
         }
-        self.settle(now);
     }
 
     /// Something happened. Drain [`Engine::poll`] afterwards.
     pub fn handle(&mut self, input: Input, now: Now) {
+        self.at = At::Nowhere;
         match input {
-            Input::Sip(input) => self.sip.handle(input, now),
+            Input::Sip(input) => {
+                self.at = At::Sip;
+                self.sip.handle(input, now);
+            }
             Input::Media(event) => self.tell_calls(call::Input::Media(event), now),
             Input::Desk { request, asker, ask } => self.asked(request, asker, ask, now),
             Input::Stored { seq } => self.cards.handle(orders::Input::Stored { seq }, now),
@@ -235,9 +286,12 @@ impl Engine {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Now) {
+        self.at = At::Sip;
         self.sip.handle_timeout(now);
+        self.at = At::Calls;
         self.calls.supply_legs(|| self.sip.new_leg());
         self.calls.handle_timeout(now);
+        self.at = At::Nowhere;
         self.floor.handle_timeout(now);
         self.settle(now);
     }
@@ -271,6 +325,11 @@ impl Engine {
 
     /// Says a fact: it gets the next number.
     fn tell(&mut self, call: Option<CallId>, what: What, now: Now) {
+        self.tell_at(call, what, now.wall_ms, now);
+    }
+
+    /// The same for what happened at `at`.
+    fn tell_at(&mut self, call: Option<CallId>, what: What, at: WallMs, now: Now) {
         self.last_seq = self.last_seq.saturating_add(1);
         self.own_touched = true;
         let seq = self.last_seq;
@@ -285,7 +344,7 @@ impl Engine {
         if let What::CardAccepted { card } = &what {
             self.answer_submits(*card);
         }
-        self.step.push(Output::Fact(Fact { seq, epoch: self.epoch, at: now.wall_ms, call, what }));
+        self.step.push(Output::Fact(Fact { seq, epoch: self.epoch, at, call, what }));
     }
 
     /// Carries words between the machines until all are quiet, then hands the step over.

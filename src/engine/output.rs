@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::engine::desk::Answer;
-use crate::fact::Fact;
+use crate::fact::{Cause, Fact, Party};
 use crate::media::command::Command as MediaCommand;
 use crate::record::Record;
 use crate::sip;
@@ -51,6 +51,15 @@ pub enum Output {
     },
     /// Failed log-ins by SIP led to a lock or ban, for the log and the counters.
     Banned(sip::guard::Ban),
+    /// A call was refused before it began: for the log.
+    Refused {
+        /// Who called.
+        from: Party,
+        /// What was dialled.
+        called: Number,
+        /// Why.
+        cause: Cause,
+    },
     /// The last call of a draining node ended.
     Drained,
     /// Providers know that this node is no longer there, or did not answer.

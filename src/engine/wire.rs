@@ -3,7 +3,7 @@
 use crate::acd::{FloorEvent, FloorInput, NotAnswered};
 use crate::engine::desk::SIP_PHONE_SESSION;
 use crate::engine::{
-    Answer, Ask, Asker, CallId, CardId, Engine, Now, OperatorName, OperatorState, Output, Party, Phone,
+    Answer, Ask, Asker, At, CallId, CardId, Engine, Now, OperatorName, OperatorState, Output, Party, Phone,
     Refusal, RequestId, Role, Wanted, What, call, orders, sip,
 };
 use crate::terms::Number;
@@ -35,6 +35,7 @@ impl Engine {
 
     /// Tells the calls something, with fresh leg ids at hand; a wish that is denied is the desk's matter.
     pub(super) fn tell_calls(&mut self, input: call::Input, now: Now) {
+        self.at = At::Calls;
         self.calls.supply_legs(|| self.sip.new_leg());
         // Only desk wishes can be denied, and those go through `asked`.
         drop(self.calls.handle(input, now));
@@ -83,30 +84,38 @@ impl Engine {
         self.tell_calls(call::Input::Sip(event), now);
     }
 
-    fn phone(&mut self, operator: OperatorName, phone: Phone, now: Now) {
+    pub(super) fn phone(&mut self, operator: OperatorName, phone: Phone, now: Now) {
         self.floor.handle(FloorInput::Phone { operator, phone }, now);
     }
 
     fn calls_say(&mut self, output: call::Output, now: Now) {
         match output {
-            call::Output::Sip(command) => self.sip.handle(sip::Input::Command(command), now),
+            call::Output::Sip(command) => {
+                self.at = At::Sip;
+                self.sip.handle(sip::Input::Command(command), now);
+            }
             call::Output::Media { worker, command } => self.step.push(Output::Media { worker, command }),
             call::Output::Fact { call, what } => self.tell(call, what, now),
             call::Output::Wait { call, queue, caller, priority, wait_ms } => {
+                self.at = At::Of(call);
                 let input = FloorInput::Enqueue { call, queue, caller, priority, wait_ms, since: None };
                 self.floor.handle(input, now);
             }
             call::Output::Left { call } => {
+                self.at = At::Of(call);
                 self.floor.handle(FloorInput::Leave { call, abandoned: true }, now)
             }
             call::Output::Accepted { call, operator } => {
+                self.at = At::Of(call);
                 self.floor.handle(FloorInput::Answered { call, operator }, now);
             }
             call::Output::Declined { call, operator, refused } => {
+                self.at = At::Of(call);
                 let why = if refused { NotAnswered::Rejected } else { NotAnswered::Unreachable };
                 self.floor.handle(FloorInput::Refused { call, operator, why }, now);
             }
             call::Output::Engaged { operator, call, talking } => {
+                self.at = At::Of(call);
                 let input = if talking {
                     FloorInput::Answered { call, operator }
                 } else {
@@ -115,9 +124,14 @@ impl Engine {
                 self.floor.handle(input, now);
             }
             call::Output::Released { operator, call } => {
+                self.at = At::Of(call);
                 self.floor.handle(FloorInput::CallEnded { call, operator }, now);
             }
+            call::Output::Refused { from, called, cause } => {
+                self.step.push(Output::Refused { from, called, cause });
+            }
             call::Output::Dialled { call, operator, number } => {
+                self.at = At::Of(call);
                 let card = self.fresh_card(now);
                 let line = Number::default();
                 self.open_card(
@@ -134,7 +148,9 @@ impl Engine {
                 );
             }
             call::Output::Over { call, answered } => {
-                self.cards.handle(orders::Input::CallEnded { call, abandoned: !answered }, now);
+                self.at = At::Of(call);
+                let abandoned = !answered && self.broken != Some(call);
+                self.cards.handle(orders::Input::CallEnded { call, abandoned }, now);
             }
         }
     }
@@ -161,6 +177,7 @@ impl Engine {
 
     /// The call's card opens on this desk, or moves to it.
     fn card_follows(&mut self, id: CallId, operator: &OperatorName, now: Now) {
+        self.at = At::Of(id);
         let card = self.fresh_card(now);
         let Some(call) = self.calls.call(id) else { return };
         let open = orders::Open {
@@ -344,6 +361,7 @@ impl Engine {
 
     /// A wish about one call, by somebody who may have it.
     fn in_call(&mut self, asker: &Asker, id: CallId, wish: call::Input, now: Now) -> Answer {
+        self.at = At::Of(id);
         let Some(call) = self.calls.call(id) else { return refused(404, "this call is over") };
         if asker.role < Role::Supervisor && !call.concerns(&asker.name) {
             return refused(403, "this is not your call");

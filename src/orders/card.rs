@@ -130,6 +130,17 @@ impl Cards {
         }
     }
 
+    /// What is known of every open card: a predecessor's last facts may have died with it.
+    pub fn restate(&self) -> Vec<(CallId, What)> {
+        let open = self.cards.iter().filter(|(_, card)| card.is_open());
+        open.flat_map(|(id, card)| {
+            let fields = card.fields.clone();
+            let typed = (!fields.is_empty()).then_some(What::CardUpdated { card: *id, fields });
+            std::iter::once(opened(*id, card)).chain(typed).map(|what| (card.call, what))
+        })
+        .collect()
+    }
+
     fn adopt(&mut self, id: CardId, mut card: Card) {
         self.by_call.insert(card.call, id);
         match &mut card.state {
@@ -205,14 +216,7 @@ impl Cards {
         let Open { card: id, call, caller, line, trunk, queue, operator } = open;
         let card =
             Card { call, caller, line, trunk, queue, operator, fields: Fields::new(), state: State::Draft };
-        let what = What::CardOpened {
-            card: id,
-            caller: card.caller.clone(),
-            line: card.line.clone(),
-            trunk: card.trunk.clone(),
-            queue: card.queue.clone(),
-            operator: card.operator.clone(),
-        };
+        let what = opened(id, &card);
         self.by_call.insert(call, id);
         self.cards.insert(id, card);
         self.tell(id, what, now);
@@ -385,6 +389,18 @@ impl Card {
 
 fn key(id: CardId) -> String {
     format!("card/{id}")
+}
+
+/// The fact that a card opened.
+fn opened(id: CardId, card: &Card) -> What {
+    What::CardOpened {
+        card: id,
+        caller: card.caller.clone(),
+        line: card.line.clone(),
+        trunk: card.trunk.clone(),
+        queue: card.queue.clone(),
+        operator: card.operator.clone(),
+    }
 }
 
 fn submitted(id: CardId, card: &Card) -> What {

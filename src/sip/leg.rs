@@ -156,6 +156,8 @@ impl Leg {
 pub(crate) struct Legs {
     map: BTreeMap<LegId, Leg>,
     dirty: BTreeSet<LegId>,
+    /// The one that was taken in hand last.
+    last: Option<LegId>,
 }
 
 impl Legs {
@@ -173,7 +175,18 @@ impl Legs {
     pub(crate) fn get_mut(&mut self, id: LegId) -> Option<&mut Leg> {
         let leg = self.map.get_mut(&id)?;
         self.dirty.insert(id);
+        self.last = Some(id);
         Some(leg)
+    }
+
+    /// The one that was taken in hand last, since [`Legs::let_go`].
+    pub(crate) fn last(&self) -> Option<LegId> {
+        self.last
+    }
+
+    /// None is in hand any more.
+    pub(crate) fn let_go(&mut self) {
+        self.last = None;
     }
 
     /// Adds or puts back.

@@ -32,7 +32,7 @@ mod words;
 
 use crate::fact::Party;
 use crate::record::{Record, decode, shift_ms};
-use crate::terms::{LegId, MonoMs, Now, WallMs};
+use crate::terms::{LegId, MonoMs, Now, OperatorName, WallMs};
 
 use auth::NONCE_LIFE_MS;
 use caller::Wanted;
@@ -151,6 +151,7 @@ impl Sip {
 
     /// Something happened.
     pub fn handle(&mut self, input: Input, now: Now) {
+        self.legs.let_go();
         match input {
             Input::Received { path, bytes } => self.received(path, &bytes, now),
             Input::FlowClosed(flow) => self.flow_closed(flow, now),
@@ -201,6 +202,7 @@ impl Sip {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Now) {
+        self.legs.let_go();
         for who in self.registrar.expire(now.mono_ms) {
             self.wire.tell(Event::Unregistered { who: who.clone(), why: "expired" });
             self.gone(&who, now);
@@ -208,6 +210,7 @@ impl Sip {
         self.trunks_timeout(now);
         self.say_thinned(now);
         while let Some(wake) = self.wire.tx.alarms.pop(now.mono_ms) {
+            self.legs.let_go();
             match wake {
                 Wake::Client(id, timer) => {
                     if let Some(heard) = self.wire.tx.ring_client(id, timer, now) {
@@ -242,6 +245,16 @@ impl Sip {
         if let Some(leg) = self.legs.remove(id) {
             self.wire.forget(&leg);
         }
+    }
+
+    /// The leg that the running step took in hand last: the one that a panic touched.
+    pub fn in_hand(&self) -> Option<LegId> {
+        self.legs.last()
+    }
+
+    /// Operators whose phones have registered and cannot be reached: their sockets are gone.
+    pub fn phones_lost(&self) -> Vec<OperatorName> {
+        self.registrar.phones_lost()
     }
 
     /// What changed since the last call: upserts and tombstones with keys `sip/…`.

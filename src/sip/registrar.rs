@@ -282,6 +282,19 @@ impl Registrar {
         devices.values().all(|binding| binding.lost).then_some(who)
     }
 
+    /// Operators all of whose devices have lost their sockets.
+    pub(crate) fn phones_lost(&self) -> Vec<OperatorName> {
+        let lost = |devices: &BTreeMap<String, Binding>| devices.values().all(|binding| binding.lost);
+        self.bindings
+            .iter()
+            .filter(|(_, devices)| lost(devices))
+            .filter_map(|(who, _)| match who {
+                Party::Operator(name) => Some(name.clone()),
+                Party::Trunk(_) => None,
+            })
+            .collect()
+    }
+
     /// When the next device expires.
     pub(crate) fn next_timeout(&self) -> Option<MonoMs> {
         self.expiring.first().map(|(at, _, _)| *at)

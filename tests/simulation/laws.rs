@@ -14,7 +14,10 @@ use crate::store::Store;
 #[derive(Debug, Default)]
 pub struct Laws {
     last: Option<(Epoch, u64)>,
+    /// Calls that some engine told of.
     arrived: BTreeSet<CallId>,
+    /// Calls that the engine of now told of: it carries no call that it did not tell.
+    told: BTreeSet<CallId>,
     /// Ends told by the engine that lives now.
     ended: BTreeSet<CallId>,
     pub accepted: BTreeSet<CardId>,
@@ -22,6 +25,8 @@ pub struct Laws {
     operators: BTreeMap<OperatorName, What>,
     load: BTreeMap<TrunkName, u32>,
     accepted_facts: BTreeSet<CardId>,
+    /// The call that a panic touched: it ends now, and its card stays on the desk.
+    pub broken_off: Option<CallId>,
     pub broken: Vec<String>,
 }
 
@@ -33,17 +38,20 @@ impl Laws {
     /// Another engine goes on: it may tell again what the last batches of the other one told.
     pub fn crash(&mut self) {
         self.ended.clear();
+        self.told.clear();
         self.accepted_facts.clear();
         self.operators.clear();
         self.load.clear();
     }
 
-    /// The new engine knows these calls, also where their first fact died with the old one.
-    pub fn carry(&mut self, calls: &BTreeSet<CallId>) {
-        self.arrived.extend(calls);
+    pub fn has_ended(&self, call: CallId) -> bool {
+        self.ended.contains(&call)
     }
 
     pub fn fact(&mut self, fact: &Fact, store: &Store) {
+        if matches!(fact.what, What::CardDiscarded { .. }) && fact.call == self.broken_off {
+            self.wrong("the card of a broken call left the desk");
+        }
         match self.last {
             Some((epoch, seq)) if epoch == fact.epoch && fact.seq != seq + 1 => {
                 self.wrong(format!("fact {} follows fact {seq}", fact.seq));
@@ -66,14 +74,16 @@ impl Laws {
             if self.ended.contains(&call) && !of_card {
                 self.wrong(format!("{:?} after call {call} ended", fact.what));
             }
-            if matches!(fact.what, What::Arrived { .. }) && !self.arrived.insert(call) {
-                self.wrong(format!("call {call} arrived twice"));
+            if matches!(fact.what, What::Arrived { .. }) {
+                self.arrived.insert(call);
+                if !self.told.insert(call) {
+                    self.wrong(format!("call {call} arrived twice"));
+                }
+            } else if !of_card && !self.told.contains(&call) {
+                self.wrong(format!("{:?} of call {call} before it arrived", fact.what));
             }
             if let What::Ended { .. } = fact.what {
                 self.ended.insert(call);
-                if !self.arrived.contains(&call) {
-                    self.wrong(format!("call {call} ended without arriving"));
-                }
             }
         }
         if let What::Operator { operator, .. } = &fact.what {
@@ -303,7 +313,7 @@ impl Laws {
             ("tickets", tickets),
             ("ports", plane.ports.len()),
             ("operators in calls", busy.len()),
-            ("open call records", store.open_calls().len()),
+            ("open call records", store.open_calls()),
         ];
         for (what, count) in left {
             if count != 0 {

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tandem::fact::{Fact, What};
+use tandem::report::Cdr;
 use tandem::terms::{CallId, CardId};
 
 use crate::dice::Dice;
@@ -16,10 +17,13 @@ pub struct Store {
     last_commit_ms: u64,
     pub last_seq: u64,
     pub epoch: u64,
-    /// Calls that began and did not end.
-    open: BTreeSet<CallId>,
+    /// How long a commit takes at least: a death loses the facts of so many batches more.
+    pub lag_ms: u64,
+    /// Calls that began and did not end. As in the real store, a fact of a call that is not here changes
+    /// nothing, its end neither.
+    open: BTreeMap<CallId, Cdr>,
     /// Call records, one a call: the first end counts.
-    pub cdr: BTreeMap<CallId, bool>,
+    pub cdr: BTreeMap<CallId, Cdr>,
     /// Orders in the outbox, by key: when the letter goes out.
     pub outbox: BTreeMap<CardId, Order>,
 }
@@ -34,7 +38,7 @@ pub struct Order {
 impl Store {
     pub fn append(&mut self, fact: Fact, slow: bool, dice: &mut Dice, now: u64) {
         let wait = if slow && dice.chance(3) { 2_000 } else { dice.range(3, 25) };
-        let at = self.last_commit_ms.max(now + wait);
+        let at = self.last_commit_ms.max(now + wait.max(self.lag_ms));
         self.last_commit_ms = at;
         self.tail.push_back((at, fact));
     }
@@ -59,19 +63,26 @@ impl Store {
     fn apply(&mut self, fact: &Fact, dice: &mut Dice, now: u64) {
         self.last_seq = self.last_seq.max(fact.seq);
         self.epoch = self.epoch.max(fact.epoch.0);
-        match (&fact.what, fact.call) {
-            (What::Arrived { .. }, Some(call)) if !self.cdr.contains_key(&call) => {
-                self.open.insert(call);
+        if let What::CardSubmitted { card, .. } = &fact.what {
+            let send_ms = now + dice.range(10, 400);
+            self.outbox.entry(*card).or_insert(Order { call: fact.call, send_ms, arrivals: 0 });
+        }
+        self.record(fact);
+    }
+
+    /// The call's record, as `edge/store/project.rs` writes it.
+    fn record(&mut self, fact: &Fact) {
+        if let Some(cdr) = Cdr::begin(fact) {
+            if !self.cdr.contains_key(&cdr.call) {
+                self.open.entry(cdr.call).or_insert(cdr);
             }
-            (What::Ended { .. }, Some(call)) => {
-                self.open.remove(&call);
-                self.cdr.entry(call).or_insert(true);
-            }
-            (What::CardSubmitted { card, .. }, call) => {
-                let send_ms = now + dice.range(10, 400);
-                self.outbox.entry(*card).or_insert(Order { call, send_ms, arrivals: 0 });
-            }
-            _ => {}
+            return;
+        }
+        let Some(call) = fact.call else { return };
+        let Some(open) = self.open.get_mut(&call) else { return };
+        if open.fold(fact) && open.ended_at.is_some() {
+            let cdr = self.open.remove(&call).expect("just seen");
+            self.cdr.entry(call).or_insert(cdr);
         }
     }
 
@@ -93,16 +104,16 @@ impl Store {
 
     /// At a start: calls that nobody carries on are closed as lost.
     pub fn load(&mut self, alive: &BTreeSet<CallId>) {
-        for call in std::mem::take(&mut self.open) {
+        for (call, cdr) in std::mem::take(&mut self.open) {
             if alive.contains(&call) {
-                self.open.insert(call);
+                self.open.insert(call, cdr);
             } else {
-                self.cdr.entry(call).or_insert(false);
+                self.cdr.entry(call).or_insert(cdr.lost(0));
             }
         }
     }
 
-    pub fn open_calls(&self) -> &BTreeSet<CallId> {
-        &self.open
+    pub fn open_calls(&self) -> usize {
+        self.open.len()
     }
 }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tandem::acd::QueueConfig;
 use tandem::call;
 use tandem::dialplan::{Known, Plan};
-use tandem::engine::{Answer, Ask, Asker, Engine, Input, Output, Role, Setup};
+use tandem::engine::{Answer, Ask, Asker, Engine, Input, Output, Role, Setup, Touched};
 use tandem::fact::{Fact, Fields, OperatorState, What};
 use tandem::media::command::Remote;
 use tandem::record::Record;
@@ -441,6 +441,7 @@ impl World {
                     self.schedule(wait, Happens::Customer(card));
                 }
                 Output::Dropped { reason } => self.note(|| format!("  dropped: {reason}")),
+                Output::Refused { cause, .. } => self.note(|| format!("  refused: {cause:?}")),
                 Output::Drained => self.drained += 1,
                 Output::Banned(_) | Output::Left => {}
             }

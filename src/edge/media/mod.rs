@@ -28,9 +28,14 @@ use crate::edge::media::worker::{Order, Pair, Worker};
 use crate::media::command::{Command, Counts, Event, Open};
 use crate::media::dtls::{DtlsParty, Identity};
 use crate::media::port::Alarms;
+use crate::terms::MonoMs;
 
 /// Orders that may wait for one worker.
 pub const MAX_ORDERS: usize = 16_384;
+
+/// A worker that has not turned for so long does not work, milliseconds: without ports it turns every
+/// second, with ports ten times as often.
+pub const STALLED_MS: u64 = 3_000;
 
 /// The expedited forwarding class (RFC 3246): what voice is marked with as a rule.
 pub const DSCP_EF: u8 = 46;
@@ -63,6 +68,8 @@ struct Desk {
     bell: Arc<Bell>,
     webrtc: SocketAddr,
     counts: Arc<Mutex<Counts>>,
+    /// When it last turned, on the monotonic clock.
+    ticked_ms: Arc<AtomicU64>,
     lost: AtomicU64,
     thread: Option<JoinHandle<()>>,
 }
@@ -119,6 +126,7 @@ impl MediaPlane {
         let (orders, inbox) = sync_channel(MAX_ORDERS);
         let bell = Arc::new(Bell::new()?);
         let counts = Arc::new(Mutex::new(Counts::default()));
+        let ticked_ms = Arc::new(AtomicU64::new(clock::mono_ms()));
         let webrtc = shared.local_addr()?;
         let events = self.events.clone();
         let worker = Worker::new(worker::Setting {
@@ -128,13 +136,15 @@ impl MediaPlane {
             bell: Arc::clone(&bell),
             events,
             counts: Arc::clone(&counts),
+            ticked_ms: Arc::clone(&ticked_ms),
             party,
             alarms,
             sounds,
         })?;
         let thread =
             std::thread::Builder::new().name(format!("media-{number}")).spawn(move || worker.run())?;
-        self.desks.push(Desk { orders, bell, webrtc, counts, lost: AtomicU64::new(0), thread: Some(thread) });
+        let lost = AtomicU64::new(0);
+        self.desks.push(Desk { orders, bell, webrtc, counts, ticked_ms, lost, thread: Some(thread) });
         Ok(())
     }
 
@@ -239,9 +249,14 @@ impl MediaPlane {
         sum
     }
 
-    /// Whether every worker's thread is alive.
-    pub fn is_ticking(&self) -> bool {
-        self.desks.iter().all(|desk| desk.thread.as_ref().is_some_and(|thread| !thread.is_finished()))
+    /// Whether every worker's thread is alive and has turned within the last [`STALLED_MS`].
+    pub fn is_ticking(&self, now: MonoMs) -> bool {
+        let turns = |desk: &Desk| {
+            let ticked_ms = desk.ticked_ms.load(Ordering::Relaxed);
+            let alive = desk.thread.as_ref().is_some_and(|thread| !thread.is_finished());
+            alive && now.saturating_sub(ticked_ms) <= STALLED_MS
+        };
+        self.desks.iter().all(turns)
     }
 
     /// Ends all threads and waits for them; their ports are free afterwards.

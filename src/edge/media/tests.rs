@@ -419,3 +419,35 @@ fn nobody_shakes_hands_or_speaks_without_an_authentic_check() {
         assert!(!matches!(event, Event::Secured { .. } | Event::Connected { .. }), "{event:?}");
     }
 }
+
+#[test]
+fn a_worker_that_stands_still_is_told_from_one_that_turns() {
+    let (plane, _events) = plane();
+    let ticked = || plane.desks[0].ticked_ms.load(Ordering::Relaxed);
+    // A worker that has nothing to do turns all the same.
+    let born = ticked();
+    let patience = clock::mono_ms() + 5_000;
+    while ticked() == born && clock::mono_ms() < patience {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(ticked() > born && plane.is_ticking(clock::mono_ms()));
+    let (release, until) = sync_channel(0);
+    assert!(plane.order(0, Order::Stall(until)));
+    // It takes the order in a turn of its own, and no turn comes after it.
+    let later = |after: u64| after + STALLED_MS + 1;
+    let mut last = ticked();
+    loop {
+        std::thread::sleep(Duration::from_millis(50));
+        if ticked() == last && clock::mono_ms() > last + 50 {
+            break;
+        }
+        last = ticked();
+    }
+    assert!(plane.is_ticking(last) && !plane.is_ticking(later(last)));
+    drop(release);
+    let patience = clock::mono_ms() + 5_000;
+    while ticked() == last && clock::mono_ms() < patience {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(plane.is_ticking(clock::mono_ms()), "it turns again");
+}

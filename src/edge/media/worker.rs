@@ -21,6 +21,7 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -67,6 +68,9 @@ pub(super) enum Order {
     Sounds(Arc<Sounds>),
     /// The end.
     Stop,
+    /// The worker stands still until the other end is dropped.
+    #[cfg(test)]
+    Stall(Receiver<()>),
 }
 
 /// The sockets of a plain port.
@@ -113,6 +117,7 @@ pub(super) struct Setting {
     pub(super) bell: Arc<Bell>,
     pub(super) events: Sender<(usize, Event)>,
     pub(super) counts: Arc<Mutex<Counts>>,
+    pub(super) ticked_ms: Arc<AtomicU64>,
     pub(super) party: DtlsParty,
     pub(super) alarms: Alarms,
     pub(super) sounds: Arc<Sounds>,
@@ -217,6 +222,7 @@ impl Worker {
     /// One turn of the circle; `false` at the end.
     fn round(&mut self, inbox: &mut Inbox, buffer: &mut [u8]) -> bool {
         let now_us = clock::mono_us();
+        self.setting.ticked_ms.store(now_us / 1_000, Ordering::Relaxed);
         self.receive(now_us, inbox, buffer);
         let goes_on = self.take_orders(now_us);
         self.run_timers(now_us);

@@ -176,11 +176,7 @@ impl Store {
     }
 
     async fn hash(&self, password: Secret<String>) -> Result<String, StoreError> {
-        let chars = password.expose().chars().count();
-        if !(MIN_PASSWORD_CHARS..=MAX_PASSWORD_CHARS).contains(&chars) {
-            let words = format!("a password has {MIN_PASSWORD_CHARS} to {MAX_PASSWORD_CHARS} characters");
-            return Err(StoreError::Unfit(words));
-        }
+        check_password(&password)?;
         self.hashing(move || hash(&password)).await?
     }
 
@@ -197,7 +193,24 @@ impl Store {
     }
 }
 
-fn check_name(name: &str) -> Result<(), StoreError> {
+/// Whether a new password is long enough, and not too long to be hashed.
+///
+/// # Errors
+/// [`StoreError::Unfit`], in words.
+pub fn check_password(password: &Secret<String>) -> Result<(), StoreError> {
+    let chars = password.expose().chars().count();
+    if (MIN_PASSWORD_CHARS..=MAX_PASSWORD_CHARS).contains(&chars) {
+        return Ok(());
+    }
+    let words = format!("a password has {MIN_PASSWORD_CHARS} to {MAX_PASSWORD_CHARS} characters");
+    Err(StoreError::Unfit(words))
+}
+
+/// Whether a name can be an account's.
+///
+/// # Errors
+/// [`StoreError::Unfit`], in words.
+pub fn check_name(name: &str) -> Result<(), StoreError> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || name.chars().count() > MAX_NAME_CHARS || !name.chars().all(fits) {
         let words = format!("an account name has 1 to {MAX_NAME_CHARS} letters, digits, - _ .");

@@ -29,7 +29,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use sqlx::sqlite::SqlitePool;
 use tokio::sync::{Notify, Semaphore};
 
-pub use account::{Account, MAX_PASSWORD_CHARS, MIN_PASSWORD_CHARS, Role, UnknownRole};
+use crate::terms::WallMs;
+
+pub use account::{
+    Account, MAX_PASSWORD_CHARS, MIN_PASSWORD_CHARS, Role, UnknownRole, check_name, check_password,
+};
 pub use history::{CdrPage, CdrQuery, CdrRow, MAX_PAGE};
 pub use letters::{DeadLetter, OutboxView, Waiting};
 pub use meta::Loaded;
@@ -171,6 +175,34 @@ impl Store {
     pub async fn ping(&self) -> Result<(), StoreError> {
         sqlx::query("SELECT 1").execute(&self.inner.reads).await?;
         Ok(())
+    }
+
+    /// Whether the database takes a row and gives it back: a disk that is full or read-only does not.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`] when it does not, [`StoreError::Damaged`] when another row comes back.
+    pub async fn beat(&self, now: WallMs) -> Result<(), StoreError> {
+        let sql = "INSERT INTO meta (key, value) VALUES ('heartbeat', ?)
+                   ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+        sqlx::query(sql).bind(now).execute(&self.inner.writes).await?;
+        let sql = "SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'heartbeat'";
+        let found: i64 = sqlx::query_scalar(sql).fetch_one(&self.inner.reads).await?;
+        // Another check may have written meanwhile.
+        if found >= now { Ok(()) } else { Err(StoreError::Damaged("the heartbeat is lost".to_owned())) }
+    }
+
+    /// From now on the database takes nothing, as on a disk that was mounted read-only.
+    #[cfg(test)]
+    pub(crate) async fn make_read_only_for_test(&self) -> Result<(), StoreError> {
+        sqlx::query("PRAGMA query_only = ON").execute(&self.inner.writes).await?;
+        Ok(())
+    }
+
+    /// Result and words of every call record, oldest first.
+    #[cfg(test)]
+    pub(crate) async fn results_for_test(&self) -> Vec<(String, String)> {
+        let sql = "SELECT result, words FROM cdr ORDER BY arrived_at, call";
+        sqlx::query_as(sql).fetch_all(&self.inner.reads).await.unwrap_or_default()
     }
 
     /// Closes the pools; the database file is whole afterwards.

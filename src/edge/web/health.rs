@@ -14,6 +14,7 @@ use serde::Serialize;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
+use crate::edge::clock;
 use crate::edge::web::Web;
 use crate::edge::web::origin::is_local;
 use crate::edge::web::problem::Problem;
@@ -91,9 +92,11 @@ impl Web {
         if health.journaling || health.stuck {
             return Err(Failing { part: "store", why: format!("writing fails: {}", health.last_error) });
         }
-        match timeout(ANSWER_WITHIN, self.handle.store().ping()).await {
+        match timeout(ANSWER_WITHIN, self.handle.store().beat(clock::wall_ms())).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(Failing { part: "store", why: format!("reading fails: {error}") }),
+            Ok(Err(error)) => {
+                Err(Failing { part: "store", why: format!("a row cannot be written: {error}") })
+            }
             Err(_) => Err(Failing { part: "store", why: "the store does not answer".to_owned() }),
         }
     }
@@ -201,6 +204,17 @@ mod tests {
         site.handle.store().close().await;
         let (_, body) = site.ask(Method::GET, "/readyz", "", "").await;
         assert_eq!(body["failing"][1]["part"], "store");
+    }
+
+    #[tokio::test]
+    async fn a_store_that_reads_but_takes_nothing_is_not_ready() {
+        let site = Site::start().await;
+        assert_eq!(site.ask(Method::GET, "/readyz", "", "").await.0.as_u16(), 200);
+        site.handle.store().make_read_only_for_test().await.unwrap();
+        site.handle.store().ping().await.unwrap();
+        let (status, body) = site.ask(Method::GET, "/readyz", "", "").await;
+        assert_eq!((status.as_u16(), &body["failing"][0]["part"]), (503, &"store".into()));
+        assert!(body["failing"][0]["why"].as_str().unwrap().contains("written"), "{body}");
     }
 
     #[tokio::test]

@@ -19,6 +19,7 @@ use crate::edge::clock;
 use crate::edge::store::{CdrQuery, CdrRow, DeadLetter, OutboxView, StoreError};
 use crate::edge::web::Web;
 use crate::edge::web::problem::Problem;
+use crate::edge::web::readable::sentence;
 use crate::edge::web::who::{Overseer, Who};
 use crate::fact::CallResult;
 use crate::report::shape::CallState;
@@ -100,7 +101,7 @@ fn instant(web: &Web, text: &str, plus_days: i64) -> Result<WallMs, Problem> {
 fn asked(query: Result<Query<Asked>, QueryRejection>) -> Result<Asked, Problem> {
     match query {
         Ok(Query(asked)) => Ok(asked),
-        Err(rejection) => Err(Problem::bad(format!("The question does not fit: {}.", rejection.body_text()))),
+        Err(rejection) => Err(Problem::bad(sentence(&rejection.body_text()))),
     }
 }
 

@@ -15,6 +15,7 @@ mod metrics_page;
 mod openapi;
 mod origin;
 mod problem;
+mod readable;
 mod serve;
 mod session;
 mod sip_ws;

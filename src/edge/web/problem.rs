@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::edge::web::readable::sentence;
 use crate::engine::desk::Refusal;
 
 /// One refusal.
@@ -112,7 +113,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
                 rejection.status(),
                 "The body could not be read: at most 64 KiB of JSON are taken.",
             )),
-            Err(rejection) => Err(Problem::bad(format!("The body does not fit: {}.", rejection.body_text()))),
+            Err(rejection) => Err(Problem::bad(sentence(&rejection.body_text()))),
         }
     }
 }

@@ -5,7 +5,9 @@ use bytes::Bytes;
 use super::hand::{Hand, register, reply, udp, within, ws};
 use super::world::bye;
 use crate::fact::Party;
-use crate::sip::message::{Message, Method, Name, Response};
+use crate::sip::dialog::CSEQ_GAP;
+use crate::sip::message::{Message, Method, Name, Request, Response};
+use crate::sip::transaction::RESTORE_GAP;
 use crate::sip::{Command, Event};
 
 const GATEWAY: &str = "203.0.113.9:5062";
@@ -339,6 +341,40 @@ fn after_a_take_over_everything_is_answered_as_before() {
     assert_eq!(hand.ask(ws(77), &within(&browser, "BYE", 7300, "")).code, 200);
     let fresh = hand.sip.new_leg();
     assert!(fresh.0 > browser_leg.0 + 900);
+}
+
+/// The number that a transaction of ours wrote into its branch.
+fn transaction_of(request: &Request) -> u64 {
+    let via = request.headers.text(&Name::Via).unwrap();
+    let branch = via.split("branch=z9hG4bK").nth(1).unwrap();
+    u64::from_str_radix(branch.split('.').next().unwrap(), 16).unwrap()
+}
+
+#[test]
+fn after_a_take_over_no_number_is_used_twice() {
+    let mut hand = Hand::new();
+    let mut legs = Vec::new();
+    for (name, cseq) in [("before", 2), ("after", 2)] {
+        let (leg, made) = answered(&mut hand, name, "v=0\r\n");
+        hand.say(udp(PEER), &udp_within(&made, "ACK", 1, ""));
+        hand.tell(Command::Offer { leg, sdp: Bytes::from_static(b"v=0 held") });
+        let (_, change) = hand.requests(&Method::Invite).pop().unwrap();
+        assert_eq!(change.headers.cseq().unwrap().0 + 1, cseq, "our first request in {name}");
+        hand.say(udp(PEER), &reply(&change, 200, "", "", "v=0\r\n"));
+        legs.push(leg);
+    }
+    hand.tell(Command::HangUp { leg: legs[0], cause: bye() });
+    let (_, before) = hand.requests(&Method::Bye).pop().unwrap();
+    assert_eq!(before.headers.cseq().unwrap().0, 2);
+    let last_leg = hand.sip.new_leg();
+    hand.die();
+    hand.sent.clear();
+    hand.tell(Command::HangUp { leg: legs[1], cause: bye() });
+    let (_, after) = hand.requests(&Method::Bye).pop().unwrap();
+    // What the writer sent after its last record is passed over: CSeq of the dialog, branches, legs.
+    assert_eq!(after.headers.cseq().unwrap().0, 2 + CSEQ_GAP);
+    assert_eq!(transaction_of(&after), transaction_of(&before) + 1 + RESTORE_GAP);
+    assert!(hand.sip.new_leg().0 > last_leg.0 + RESTORE_GAP - 2);
 }
 
 #[test]

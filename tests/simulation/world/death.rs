@@ -40,8 +40,32 @@ impl World {
         let records = self.all_records();
         self.engine = None;
         self.cut_phones();
-        match Engine::restore_in_place(setup, seed, &records, now) {
-            Ok(engine) => self.carry_on(engine),
+        let calls: Vec<CallId> = records
+            .iter()
+            .filter_map(|record| record.key.strip_prefix("call/"))
+            .filter_map(|id| Some(CallId(id.parse().ok()?)))
+            .collect();
+        let touched = (!calls.is_empty()).then(|| calls[self.dice.range(0, calls.len() as u64) as usize]);
+        self.note(|| format!("=== it touched {touched:?}"));
+        let buried = touched.filter(|_| self.dice.chance(30));
+        let made = match buried {
+            Some(call) => Engine::restore_without(setup, seed, &records, call, now),
+            None => Engine::restore_in_place(setup, seed, &records, now),
+        };
+        match made {
+            Ok(engine) => {
+                self.laws.broken_off = touched;
+                self.carry_on(engine);
+                if let Some(engine) = self.engine.as_mut().filter(|_| buried.is_none()) {
+                    let ended = engine.break_off(Touched { call: touched, leg: None }, now);
+                    assert_eq!(ended, touched);
+                    self.drain();
+                }
+                self.laws.broken_off = None;
+                if touched.is_some_and(|call| !self.laws.has_ended(call)) {
+                    self.laws.broken.push(format!("the call that a panic touched goes on: {touched:?}"));
+                }
+            }
             Err(why) => self.laws.broken.push(format!("the records do not restore: {why}")),
         }
     }
@@ -78,7 +102,6 @@ impl World {
         };
         let alive: BTreeSet<CallId> = engine.calls().all().map(|call| call.id).collect();
         self.store.load(&alive);
-        self.laws.carry(&alive);
         self.carry_on(engine);
     }
 

@@ -26,6 +26,8 @@ impl Worker {
                 Ok(Order::Do(command, sockets)) => self.obey(command, sockets, now_us),
                 Ok(Order::Sounds(sounds)) => self.setting.sounds = sounds,
                 Ok(Order::Stop) | Err(TryRecvError::Disconnected) => return false,
+                #[cfg(test)]
+                Ok(Order::Stall(until)) => drop(until.recv()),
                 Err(TryRecvError::Empty) => return true,
             }
         }
