@@ -26,6 +26,7 @@ use crate::edge::metrics::Metrics;
 use crate::edge::orders::{CoreConfig, Courier, core_http};
 use crate::edge::sip::udp::Udp;
 use crate::edge::store::{Store, StoreConfig};
+use crate::edge::thread::EngineThread;
 use crate::edge::web::control::Control;
 use crate::edge::web::{self, Listening, Web};
 use crate::edge::{clock, limits};
@@ -71,6 +72,7 @@ pub struct Node {
     stop: watch::Sender<bool>,
     web_stop: axum_server::Handle<SocketAddr>,
     tasks: Tasks,
+    thread: EngineThread,
 }
 
 /// What runs, by how it ends.
@@ -100,7 +102,11 @@ impl Node {
         let sounds = load_sounds(&report)?;
         let store = open_store(config).await?;
         let metrics = Metrics::new()?;
-        let udp = config.sip.udp.map(|address| bind_udp(address, &metrics)).transpose()?.map(Arc::new);
+        let thread = EngineThread::start().context("the engine's thread cannot be started")?;
+        let udp = {
+            let _there = thread.enter();
+            config.sip.udp.map(|address| bind_udp(address, &metrics)).transpose()?.map(Arc::new)
+        };
         let listening = web::listen(config.web.listen).with_context(|| {
             format!("web.listen {}: cannot listen there; is a node running?", config.web.listen)
         })?;
@@ -117,11 +123,11 @@ impl Node {
         }
         setup.last_seq = loaded.last_seq;
         setup.cards = loaded.cards;
-        Self::serve(start, ground, setup, Parts { store, metrics, udp, listening, plane, heard })
+        Self::serve(start, ground, setup, Parts { store, metrics, thread, udp, listening, plane, heard })
     }
 
     fn serve(start: Start, ground: Ground, setup: crate::engine::Setup, parts: Parts) -> Result<Self> {
-        let Parts { store, metrics, udp, listening, plane, heard } = parts;
+        let Parts { store, metrics, thread, udp, listening, plane, heard } = parts;
         let config = &start.config;
         let (stop, stopped) = watch::channel(false);
         let mut tasks = Tasks::default();
@@ -131,9 +137,9 @@ impl Node {
         let (handle, ends) = driver::connect(board, ground.epoch, store.clone(), writer.health());
         let Ends { inbox, lookups } = ends;
         let writing = tokio::spawn(write);
-        tasks.carrying.push(tokio::spawn(give_media(heard, handle.clone(), metrics.clone())));
+        tasks.carrying.push(thread.spawn(give_media(heard, handle.clone(), metrics.clone())));
         if let Some(udp) = &udp {
-            tasks.carrying.push(tokio::spawn(Arc::clone(udp).run(handle.clone())));
+            tasks.carrying.push(thread.spawn(Arc::clone(udp).run(handle.clone())));
         }
         let courier = start_courier(config, &store, &handle, stopped.clone(), &mut tasks)?;
         tasks.carrying.push(tokio::spawn(look_up(lookups, courier, handle.clone())));
@@ -144,7 +150,7 @@ impl Node {
         let outlets = Outlets { plane, udp, writer, file, metrics: metrics.clone() };
         let engine = Engine::new(setup.clone(), fresh_seed(), clock::now());
         let driver = Driver::new(engine, setup, &handle, inbox, outlets, fresh_seed);
-        tasks.finishing.push(tokio::spawn(driver.run(stopped.clone())));
+        tasks.finishing.push(thread.spawn(driver.run(stopped.clone())));
         let local = listening.local;
         let web_stop = axum_server::Handle::new();
         let served = serve_web(config, &ground, &store, &handle, metrics, listening, web_stop.clone(), sip)?;
@@ -152,7 +158,7 @@ impl Node {
         tasks.finishing.extend([served, writing]);
         let udp = sip.map_or("off".to_owned(), |at| at.to_string());
         info!("web and SIP over WebSocket at {local}, SIP over UDP at {udp}");
-        Ok(Self { handle, web: local, sip, start, ground, stop, web_stop, tasks })
+        Ok(Self { handle, web: local, sip, start, ground, stop, web_stop, tasks, thread })
     }
 
     /// Reads configuration and dialplans again; a mistake leaves everything as it is.
@@ -207,6 +213,7 @@ impl Node {
                 stopper.abort();
             }
         }
+        self.thread.stop().await;
     }
 }
 
@@ -214,6 +221,7 @@ impl Node {
 struct Parts {
     store: Store,
     metrics: Metrics,
+    thread: EngineThread,
     udp: Option<Arc<Udp>>,
     listening: Listening,
     plane: MediaPlane,

@@ -14,4 +14,5 @@ pub mod orders;
 pub mod sip;
 pub mod store;
 pub mod story;
+pub mod thread;
 pub mod web;

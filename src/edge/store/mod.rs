@@ -8,6 +8,7 @@
 //! way ends in the database exactly once.
 
 mod account;
+mod flock;
 mod history;
 mod journal;
 mod letters;
