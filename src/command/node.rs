@@ -44,6 +44,8 @@ const FACTS_KEPT_MS: i64 = 90 * 24 * 3_600_000;
 const HOUSEKEEPING: Duration = Duration::from_secs(24 * 3_600);
 /// How long providers have to answer that this node leaves.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// How often values that histograms were told are counted.
+const METRICS_TIDIED: Duration = Duration::from_secs(5);
 /// Look-ups of customers under way at once.
 const LOOKUPS_AT_ONCE: usize = 32;
 
@@ -145,6 +147,7 @@ impl Node {
         tasks.carrying.push(tokio::spawn(look_up(lookups, courier, handle.clone())));
         tasks.carrying.push(tokio::spawn(tell_sip_phones(store.clone(), handle.clone())));
         tasks.finishing.push(tokio::spawn(keep_house(store.clone(), stopped.clone())));
+        tasks.carrying.push(tokio::spawn(tidy_metrics(metrics.clone())));
         let file = config.log.events.as_deref().map(EventsFile::open).transpose()?;
         let sip = udp.as_ref().map(|udp| udp.local());
         let outlets = Outlets { plane, udp, writer, file, metrics: metrics.clone() };
@@ -395,6 +398,14 @@ async fn keep_house(store: Store, mut stopped: watch::Receiver<bool>) {
             () = tokio::time::sleep(HOUSEKEEPING) => {}
             _ = stopped.changed() => return,
         }
+    }
+}
+
+/// Keeps the metrics small where nobody reads them.
+async fn tidy_metrics(metrics: Metrics) {
+    loop {
+        tokio::time::sleep(METRICS_TIDIED).await;
+        metrics.tidy_up();
     }
 }
 

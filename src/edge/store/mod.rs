@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use sqlx::sqlite::SqlitePool;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Mutex, Notify, Semaphore};
 
 pub use account::{Account, MAX_PASSWORD_CHARS, MIN_PASSWORD_CHARS, Role, UnknownRole};
 pub use history::{CdrPage, CdrQuery, CdrRow, MAX_PAGE};
@@ -98,6 +98,9 @@ struct Inner {
     reads: SqlitePool,
     /// One connection: two writers of ours would only wait for each other.
     writes: SqlitePool,
+    /// Whose turn it is to write. SQLite lets one connection write and makes the other poll with growing
+    /// pauses: on a busy disk it would starve.
+    turn: Mutex<()>,
     /// Letters may be waiting.
     letters: Notify,
     /// Password checks that run at a time: each takes 19 MiB and a core.
@@ -141,6 +144,7 @@ impl Store {
             max_pages: AtomicU32::new(config.max_pages),
             config: config.clone(),
             path,
+            turn: Mutex::new(()),
             letters: Notify::new(),
             hashing: Semaphore::new(MAX_HASHING),
             lock,

@@ -62,6 +62,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database does not answer.
     pub async fn core_create(&self, key: &str, message: &OrderMessage) -> Result<CoreAnswer, StoreError> {
+        let _turn = self.inner.turn.lock().await;
         let mut transaction = self.inner.writes.begin_with("BEGIN IMMEDIATE").await?;
         let sql =
             "INSERT INTO core_orders (key, phone, state, at, fields, body) VALUES (?, ?, 'new', ?, ?, ?)
@@ -108,6 +109,7 @@ impl Store {
         sql: &'static str,
         value: &str,
     ) -> Result<CoreAnswer, StoreError> {
+        let _turn = self.inner.turn.lock().await;
         let mut transaction = self.inner.writes.begin_with("BEGIN IMMEDIATE").await?;
         let exists = "SELECT 1 FROM core_orders WHERE id = ?";
         if sqlx::query(exists).bind(id).fetch_optional(&mut *transaction).await?.is_none() {
@@ -159,6 +161,7 @@ impl Store {
                      ON CONFLICT (key) DO NOTHING;
                    UPDATE outbox SET state = 'delivered', closed_at = ?
                      WHERE id IN (SELECT value FROM json_each(?)) AND state = 'waiting'";
+        let _turn = self.inner.turn.lock().await;
         let mut transaction = self.inner.writes.begin_with("BEGIN IMMEDIATE").await?;
         let query = sqlx::query(sql).bind(to_json(&rows)?).bind(now).bind(to_json(&ids)?);
         query.execute(&mut *transaction).await?;

@@ -16,7 +16,7 @@ use super::StoreError;
 /// Reports and look-ups that run at a time.
 const MAX_READS: u32 = 4;
 /// The writer goes to its journal after this time rather than wait for a lock.
-const WRITER_BUSY: Duration = Duration::from_millis(250);
+pub(super) const WRITER_BUSY: Duration = Duration::from_millis(250);
 /// Others wait longer: nobody's order hangs on them.
 const OTHERS_BUSY: Duration = Duration::from_secs(5);
 

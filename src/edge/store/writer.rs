@@ -183,6 +183,7 @@ impl Run {
             let Some(mut facts) = first else { break };
             self.gather(&mut facts, &mut inbox).await;
             self.keep(facts, &mut retry).await;
+            self.next_commit_ms = clock::mono_ms().saturating_add(GATHER_MS);
         }
         while self.journaling && self.recover(&mut retry).await {}
         if let Some(connection) = self.connection.take() {
@@ -203,7 +204,6 @@ impl Run {
         {
             facts.extend(more);
         }
-        self.next_commit_ms = clock::mono_ms().saturating_add(GATHER_MS);
     }
 
     /// Returns once the facts are durable.
@@ -344,6 +344,8 @@ async fn commit(
         Some(connection) => connection,
         None => connect(store).await?,
     };
+    // Nobody keeps the facts waiting for long, whoever has the turn.
+    let _turn = timeout(sqlite::WRITER_BUSY, store.inner.turn.lock()).await;
     let letters = write(&mut connection, facts).await?;
     Ok((connection, letters))
 }
