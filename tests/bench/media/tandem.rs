@@ -130,6 +130,6 @@ impl Relay for Tandem {
     }
 
     fn cpu_ns(&self) -> u64 {
-        cpu_ns(std::process::id(), |name| name.starts_with("media-"))
+        cpu_ns(std::process::id(), |name| name == "media-0")
     }
 }
