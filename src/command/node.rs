@@ -27,6 +27,7 @@ use crate::edge::orders::{CoreConfig, Courier, core_http};
 use crate::edge::replays::Replays;
 use crate::edge::sip::udp::Udp;
 use crate::edge::store::{Store, StoreConfig};
+use crate::edge::thread::EngineThread;
 use crate::edge::web::control::Control;
 use crate::edge::web::{self, Listening, Web};
 use crate::edge::{clock, limits};
@@ -44,6 +45,8 @@ const FACTS_KEPT_MS: i64 = 90 * 24 * 3_600_000;
 const HOUSEKEEPING: Duration = Duration::from_secs(24 * 3_600);
 /// How long providers have to answer that this node leaves.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// How often values that histograms were told are counted.
+const METRICS_TIDIED: Duration = Duration::from_secs(5);
 /// Look-ups of customers under way at once.
 const LOOKUPS_AT_ONCE: usize = 32;
 
@@ -72,6 +75,7 @@ pub struct Node {
     stop: watch::Sender<bool>,
     web_stop: axum_server::Handle<SocketAddr>,
     tasks: Tasks,
+    thread: EngineThread,
 }
 
 /// What runs, by how it ends.
@@ -101,7 +105,11 @@ impl Node {
         let sounds = load_sounds(&report)?;
         let store = open_store(config).await?;
         let metrics = Metrics::new()?;
-        let udp = config.sip.udp.map(|address| bind_udp(address, &metrics)).transpose()?.map(Arc::new);
+        let thread = EngineThread::start().context("the engine's thread cannot be started")?;
+        let udp = {
+            let _there = thread.enter();
+            config.sip.udp.map(|address| bind_udp(address, &metrics)).transpose()?.map(Arc::new)
+        };
         let listening = web::listen(config.web.listen).with_context(|| {
             format!("web.listen {}: cannot listen there; is a node running?", config.web.listen)
         })?;
@@ -118,11 +126,11 @@ impl Node {
         }
         setup.last_seq = loaded.last_seq;
         setup.cards = loaded.cards;
-        Self::serve(start, ground, setup, Parts { store, metrics, udp, listening, plane, heard })
+        Self::serve(start, ground, setup, Parts { store, metrics, thread, udp, listening, plane, heard })
     }
 
     fn serve(start: Start, ground: Ground, setup: crate::engine::Setup, parts: Parts) -> Result<Self> {
-        let Parts { store, metrics, udp, listening, plane, heard } = parts;
+        let Parts { store, metrics, thread, udp, listening, plane, heard } = parts;
         let config = &start.config;
         let (stop, stopped) = watch::channel(false);
         let mut tasks = Tasks::default();
@@ -132,21 +140,22 @@ impl Node {
         let (handle, ends) = driver::connect(board, ground.epoch, store.clone(), writer.health());
         let Ends { inbox, lookups } = ends;
         let writing = tokio::spawn(write);
-        tasks.carrying.push(tokio::spawn(give_media(heard, handle.clone(), metrics.clone())));
+        tasks.carrying.push(thread.spawn(give_media(heard, handle.clone(), metrics.clone())));
         if let Some(udp) = &udp {
-            tasks.carrying.push(tokio::spawn(Arc::clone(udp).run(handle.clone())));
+            tasks.carrying.push(thread.spawn(Arc::clone(udp).run(handle.clone())));
         }
         let courier = start_courier(config, &store, &handle, stopped.clone(), &mut tasks)?;
         tasks.carrying.push(tokio::spawn(look_up(lookups, courier, handle.clone())));
         tasks.carrying.push(tokio::spawn(tell_sip_phones(store.clone(), handle.clone())));
         tasks.finishing.push(tokio::spawn(keep_house(store.clone(), stopped.clone())));
+        tasks.carrying.push(tokio::spawn(tidy_metrics(metrics.clone())));
         let file = config.log.events.as_deref().map(EventsFile::open).transpose()?;
         let sip = udp.as_ref().map(|udp| udp.local());
         let replays = Replays::below(&config.node.data_dir, config.log.replays);
         let outlets = Outlets { plane, udp, writer, file, metrics: metrics.clone(), replays };
         let engine = Engine::new(setup.clone(), fresh_seed(), clock::now());
         let driver = Driver::new(engine, setup, &handle, inbox, outlets, fresh_seed);
-        tasks.finishing.push(tokio::spawn(driver.run(stopped.clone())));
+        tasks.finishing.push(thread.spawn(driver.run(stopped.clone())));
         let local = listening.local;
         let web_stop = axum_server::Handle::new();
         let served = serve_web(config, &ground, &store, &handle, metrics, listening, web_stop.clone(), sip)?;
@@ -154,7 +163,7 @@ impl Node {
         tasks.finishing.extend([served, writing]);
         let udp = sip.map_or("off".to_owned(), |at| at.to_string());
         info!("web and SIP over WebSocket at {local}, SIP over UDP at {udp}");
-        Ok(Self { handle, web: local, sip, start, ground, stop, web_stop, tasks })
+        Ok(Self { handle, web: local, sip, start, ground, stop, web_stop, tasks, thread })
     }
 
     /// Reads configuration and dialplans again; a mistake leaves everything as it is.
@@ -209,6 +218,7 @@ impl Node {
                 stopper.abort();
             }
         }
+        self.thread.stop().await;
     }
 }
 
@@ -216,6 +226,7 @@ impl Node {
 struct Parts {
     store: Store,
     metrics: Metrics,
+    thread: EngineThread,
     udp: Option<Arc<Udp>>,
     listening: Listening,
     plane: MediaPlane,
@@ -389,6 +400,14 @@ async fn keep_house(store: Store, mut stopped: watch::Receiver<bool>) {
             () = tokio::time::sleep(HOUSEKEEPING) => {}
             _ = stopped.changed() => return,
         }
+    }
+}
+
+/// Keeps the metrics small where nobody reads them.
+async fn tidy_metrics(metrics: Metrics) {
+    loop {
+        tokio::time::sleep(METRICS_TIDIED).await;
+        metrics.tidy_up();
     }
 }
 

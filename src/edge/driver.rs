@@ -221,7 +221,7 @@ impl Driver {
         while let Some(output) = self.engine.poll() {
             match output {
                 Output::Sip { path, bytes } => self.send(path, bytes),
-                Output::Media { worker, command } => self.outlets.plane.send(worker, command),
+                Output::Media { worker, command } => self.outlets.plane.leave(worker, command),
                 Output::Reply { request, answer } => {
                     if let Some(reply) = self.questions.remove(&request) {
                         // An asker that went away needs no answer.
@@ -249,6 +249,7 @@ impl Driver {
                 }
             }
         }
+        self.outlets.plane.wake();
         if !facts.is_empty() {
             self.publish(facts);
         }

@@ -183,6 +183,12 @@ impl Metrics {
         self.within(|| histogram!("tandem_store_wait_seconds").record(took.as_secs_f64()));
     }
 
+    /// Counts what the histograms were told since the last time. A page does it as well; where nobody
+    /// reads one, they would keep every single value.
+    pub fn tidy_up(&self) {
+        self.page.run_upkeep();
+    }
+
     /// The page that Prometheus reads.
     pub fn page(&self, picture: &Picture) -> String {
         self.within(|| show(picture));

@@ -15,4 +15,5 @@ pub mod replays;
 pub mod sip;
 pub mod store;
 pub mod story;
+pub mod thread;
 pub mod web;

@@ -20,7 +20,7 @@ pub const FIRST_PAUSE_MS: u64 = 200;
 pub const LONGEST_PAUSE_MS: u64 = 30_000;
 /// The longest pause between two letters while the core is down: soon after it is back all of them flow.
 pub const LONGEST_QUIET_MS: u64 = 5_000;
-/// Letters in flight at a time.
+/// Letters in flight at a time to a core on the network.
 pub const MAX_IN_FLIGHT: usize = 8;
 /// Letters that the schedule holds; the store keeps the others.
 pub const MAX_WAITING: usize = 4_096;
@@ -66,7 +66,7 @@ struct Lane {
 }
 
 /// The schedule.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Schedule {
     lanes: BTreeMap<String, Lane>,
     lane_of: BTreeMap<i64, String>,
@@ -76,12 +76,21 @@ pub struct Schedule {
     failures: u32,
     /// While the core is down nothing goes out before this time.
     quiet_until_ms: MonoMs,
+    max_in_flight: usize,
 }
 
 impl Schedule {
-    /// Nothing waits.
-    pub fn new() -> Self {
-        Self::default()
+    /// Nothing waits; at most `max_in_flight` letters go out at a time.
+    pub fn new(max_in_flight: usize) -> Self {
+        Self {
+            lanes: BTreeMap::new(),
+            lane_of: BTreeMap::new(),
+            due: BTreeSet::new(),
+            in_flight: 0,
+            failures: 0,
+            quiet_until_ms: 0,
+            max_in_flight,
+        }
     }
 
     /// Letters that wait or are in flight.
@@ -178,7 +187,7 @@ impl Schedule {
     }
 
     fn allowed(&self) -> usize {
-        if self.is_down() { 1 } else { MAX_IN_FLIGHT }
+        if self.is_down() { 1 } else { self.max_in_flight }
     }
 }
 
@@ -197,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_lane_keeps_its_order_and_lanes_do_not_wait_for_each_other() {
-        let mut schedule = Schedule::new();
+        let mut schedule = Schedule::new(MAX_IN_FLIGHT);
         for (letter, lane) in [(1, "a"), (2, "a"), (3, "b")] {
             assert!(schedule.add(letter, lane, 0));
         }
@@ -223,7 +232,7 @@ mod tests {
 
     #[test]
     fn while_the_core_is_down_one_letter_at_a_time_asks_for_it() {
-        let mut schedule = Schedule::new();
+        let mut schedule = Schedule::new(MAX_IN_FLIGHT);
         for letter in 1..=20 {
             schedule.add(letter, &letter.to_string(), 0);
         }
@@ -264,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_full_schedule_says_so_and_a_letter_is_taken_once() {
-        let mut schedule = Schedule::new();
+        let mut schedule = Schedule::new(MAX_IN_FLIGHT);
         for letter in 0..i64::try_from(MAX_WAITING).unwrap() {
             assert!(schedule.add(letter, "a", 0));
         }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::message::Method;
+use super::steps::walked;
 use super::uri::{Host, Uri, read_host_port};
 
 /// The most parameters taken in one value: looking one up, or looking for a duplicate, walks over them.
@@ -23,13 +24,17 @@ pub struct Malformed(pub &'static str);
 
 /// Cuts white space (and folds) at both ends.
 pub fn trim(text: &[u8]) -> &[u8] {
-    text.trim_ascii()
+    let trimmed = text.trim_ascii();
+    walked(text.len().saturating_sub(trimmed.len()));
+    trimmed
 }
 
 /// Where `wanted` first stands outside quoted strings and `<>`.
 pub fn find_outside_quotes(text: &[u8], wanted: u8) -> Option<usize> {
     let mut scan = Scan::default();
-    text.iter().position(|&b| scan.is_outside(b) && b == wanted)
+    let at = text.iter().position(|&b| scan.is_outside(b) && b == wanted);
+    walked(at.unwrap_or(text.len()));
+    at
 }
 
 /// Follows quoting octet by octet.
@@ -89,11 +94,13 @@ fn split_outside(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
 
 /// A token of RFC 3261 section 25.1.
 pub fn is_token(text: &[u8]) -> bool {
+    walked(text.len());
     !text.is_empty() && text.iter().all(|&b| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b))
 }
 
 /// Text as it is, or what can be saved of it.
 fn lossy(text: &[u8]) -> String {
+    walked(text.len());
     String::from_utf8_lossy(text).into_owned()
 }
 
@@ -153,6 +160,7 @@ impl Params {
                 return Err(Malformed("too many parameters"));
             }
             let part = trim(part);
+            walked(part.len());
             let at = part.iter().position(|&b| b == b'=').unwrap_or(part.len());
             let (name, value) = part.split_at_checked(at).unwrap_or((part, b""));
             let name = trim(name);
@@ -351,6 +359,7 @@ impl<'a> AddressParts<'a> {
     fn read(text: &'a [u8]) -> Result<Self, Malformed> {
         let bad = Malformed("malformed address");
         let text = trim(text);
+        walked(text.len());
         let mut quoted = false;
         let mut escaped = false;
         let open = text.iter().position(|&b| {

@@ -24,6 +24,7 @@ mod receive;
 mod register;
 mod registrar;
 mod reply;
+mod steps;
 mod transaction;
 mod trunk;
 mod wire;

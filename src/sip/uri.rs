@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use super::header::{Malformed, Params, find_outside_quotes, trim};
+use super::steps::walked;
 
 /// How an address is to be reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,6 +157,7 @@ impl Uri {
 
     /// Reads the text of a URI, without `<>`. Non-UTF-8 octets are refused: RFC 3261 wants them escaped.
     pub fn read(text: &[u8]) -> Result<Self, Malformed> {
+        walked(text.len());
         let text = std::str::from_utf8(trim(text)).map_err(|_| Malformed("URI is not text"))?;
         if text.bytes().any(|b| b <= b' ' || b == 0x7f || matches!(b, b'<' | b'>' | b'"')) {
             return Err(Malformed("space, quote or control character in URI"));

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
 use crate::fact::Fact;
 use crate::report::line;
@@ -18,6 +19,8 @@ use crate::report::line;
 const WAITING_MAX: usize = 16_384;
 /// The file is put aside as `….1` when it has grown so far, and `….1` as `….2`, and so on.
 const ROTATE_AT_BYTES: u64 = 256 * 1024 * 1024;
+/// Between two writes: waking this thread for each line costs more than the line.
+const REST: Duration = Duration::from_millis(50);
 /// Files put aside that are kept.
 const KEPT_FILES: u32 = 4;
 
@@ -79,7 +82,8 @@ struct Disk {
     lost: Arc<AtomicU64>,
 }
 
-/// Takes all that waits in one write: a busy second is one system call, a quiet one is written at once.
+/// Takes all that waits in one write, then rests: a busy second is a few system calls, a quiet one is
+/// written at once.
 fn run(mut disk: Disk, waiting: &Receiver<String>) {
     while let Ok(first) = waiting.recv() {
         let mut text = first;
@@ -91,6 +95,7 @@ fn run(mut disk: Disk, waiting: &Receiver<String>) {
             lines += 1;
         }
         disk.take(&text, lines);
+        std::thread::sleep(REST);
     }
 }
 

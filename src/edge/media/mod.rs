@@ -13,7 +13,7 @@ mod worker;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -71,6 +71,8 @@ struct Desk {
     /// When it last turned, on the monotonic clock.
     ticked_ms: Arc<AtomicU64>,
     lost: AtomicU64,
+    /// Orders wait that the worker was not woken for.
+    has_word: AtomicBool,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -143,8 +145,16 @@ impl MediaPlane {
         })?;
         let thread =
             std::thread::Builder::new().name(format!("media-{number}")).spawn(move || worker.run())?;
-        let lost = AtomicU64::new(0);
-        self.desks.push(Desk { orders, bell, webrtc, counts, ticked_ms, lost, thread: Some(thread) });
+        self.desks.push(Desk {
+            orders,
+            bell,
+            webrtc,
+            counts,
+            ticked_ms,
+            lost: AtomicU64::new(0),
+            has_word: AtomicBool::new(false),
+            thread: Some(thread),
+        });
         Ok(())
     }
 
@@ -163,9 +173,15 @@ impl MediaPlane {
         self.fingerprint
     }
 
-    /// Tells a worker what to do. The ports of a plain leg are bound here and now, so that the SDP that
-    /// names them is true; if they cannot be, `Event::OpenFailed` says so.
+    /// Tells a worker what to do, and wakes it.
     pub fn send(&self, worker: usize, command: Command) {
+        self.leave(worker, command);
+        self.wake();
+    }
+
+    /// Leaves word for a worker until [`MediaPlane::wake`]. The ports of a plain leg are bound here and now,
+    /// so that the SDP that names them is true; if they cannot be, `Event::OpenFailed` says so.
+    pub fn leave(&self, worker: usize, command: Command) {
         let port = command.port();
         let order = match &command {
             Command::Open { open: Open::Rtp { local }, .. } => match Pair::bind(*local, self.dscp) {
@@ -201,8 +217,18 @@ impl MediaPlane {
             desk.lost.fetch_add(1, Ordering::Relaxed);
             return false;
         }
-        desk.bell.ring();
+        desk.has_word.store(true, Ordering::Relaxed);
         true
+    }
+
+    /// Wakes the workers for whom word was left: once for all that a step of the engine wants of them,
+    /// because waking a thread costs more than any of its orders.
+    pub fn wake(&self) {
+        for desk in &self.desks {
+            if desk.has_word.swap(false, Ordering::Relaxed) {
+                desk.bell.ring();
+            }
+        }
     }
 
     fn say(&self, worker: usize, event: Event) {
@@ -217,6 +243,7 @@ impl MediaPlane {
         for worker in 0..self.desks.len() {
             self.order(worker, Order::Sounds(Arc::clone(&sounds)));
         }
+        self.wake();
     }
 
     /// Even ports of the range whose pair (port, port + 1) can be bound at `address` now.
@@ -264,6 +291,7 @@ impl MediaPlane {
         for worker in 0..self.desks.len() {
             self.order(worker, Order::Stop);
         }
+        self.wake();
         for desk in &mut self.desks {
             if let Some(thread) = desk.thread.take() {
                 // A worker that panicked has said so on stderr; there is nothing left to wait for.

@@ -16,8 +16,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::core_http::{self, Reply};
 use crate::edge::store::{Store, StoreError, Waiting};
-use crate::orders::core::OrderAnswer;
-use crate::orders::outbox::{MAX_WAITING, Outcome, Schedule};
+use crate::orders::core::{CallMessage, OrderAnswer};
+use crate::orders::outbox::{MAX_IN_FLIGHT, MAX_WAITING, Outcome, Schedule};
 use crate::terms::{CardId, Now, Secret};
 
 /// A card opens without what the core knows after this time.
@@ -27,6 +27,10 @@ const MAX_ANSWER_BYTES: usize = 256 * 1024;
 /// Without letters and answers the outbox is looked through this often: a letter that a revived database
 /// holds must not wait for the next one.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// The outbox is read at most this often, so that on a busy evening letters come in handfuls.
+const REST_MS: u64 = 50;
+/// Letters that the embedded core takes in one transaction.
+const MAX_TOGETHER: usize = 512;
 
 /// Reads the clock.
 pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
@@ -87,7 +91,7 @@ pub struct Courier {
     made: mpsc::Sender<Made>,
 }
 
-type Flight<'a> = BoxFuture<'a, Landed>;
+type Flight<'a> = BoxFuture<'a, Vec<Landed>>;
 
 /// What became of an attempt.
 struct Landed {
@@ -133,21 +137,36 @@ impl Courier {
 
     /// Delivers until `shutdown` says `true` (or its sender is gone).
     pub async fn run(&self, mut shutdown: watch::Receiver<bool>) {
-        let mut round = Round::default();
+        let mut round = Round::new(match &self.core {
+            Core::Embedded => MAX_TOGETHER,
+            Core::Remote(_) => MAX_IN_FLIGHT,
+        });
         let mut flights: FuturesUnordered<Flight<'_>> = FuturesUnordered::new();
         while !*shutdown.borrow_and_update() {
-            if round.wants_letters() {
+            if round.wants_letters() && round.look_ms <= self.now_ms() {
                 round.fill(&self.store, self.now_ms()).await;
             }
+            let mut together = Vec::new();
             while let Some(letter) = round.next(self.now_ms()) {
-                flights.push(Box::pin(self.carry(letter)));
+                match self.call_message(&letter) {
+                    Some(message) => together.push((letter, message)),
+                    None => flights.push(Box::pin(async { vec![self.carry(letter).await] })),
+                }
             }
-            let pause = round.schedule.next_timeout().map(|due_ms| due_ms.saturating_sub(self.now_ms()));
-            let pause = pause.map_or(LOOK_AGAIN, Duration::from_millis);
+            if !together.is_empty() {
+                flights.push(Box::pin(self.carry_calls(together)));
+            }
+            let due_ms = round.schedule.next_timeout();
+            let look_ms = round.wants_letters().then_some(round.look_ms);
+            let next_ms = due_ms.into_iter().chain(look_ms).min();
+            let pause = next_ms.map(|at_ms| Duration::from_millis(at_ms.saturating_sub(self.now_ms())));
+            let pause = pause.unwrap_or(LOOK_AGAIN);
             tokio::select! {
                 changed = shutdown.changed() => if changed.is_err() { return },
-                () = self.store.letters_posted() => round.posted = true,
-                Some(landed) = flights.next() => round.ended(&landed, getrandom::u32().unwrap_or(0), self.now_ms()),
+                () = self.store.letters_posted(), if !round.posted => round.posted = true,
+                Some(landed) = flights.next() => for landed in landed {
+                    round.ended(&landed, getrandom::u32().unwrap_or(0), self.now_ms());
+                },
                 () = tokio::time::sleep(pause) => round.posted |= pause >= LOOK_AGAIN,
             }
         }
@@ -155,6 +174,36 @@ impl Courier {
 
     fn now_ms(&self) -> u64 {
         (self.clock)().mono_ms
+    }
+
+    /// What a letter tells the embedded core of a call; orders, and all that goes over the network, travel
+    /// one by one.
+    fn call_message(&self, letter: &Waiting) -> Option<CallMessage> {
+        let told = matches!(self.core, Core::Embedded) && letter.path == "/calls";
+        told.then(|| serde_json::from_str(&letter.body).ok()).flatten()
+    }
+
+    /// The embedded core's books and the outbox are one database: a handful is one transaction.
+    async fn carry_calls(&self, letters: Vec<(Waiting, CallMessage)>) -> Vec<Landed> {
+        let mut landed = Vec::new();
+        match self.store.core_calls(&letters, (self.clock)().wall_ms).await {
+            Ok(()) => {
+                let arrived = |(letter, _): (Waiting, _)| Landed {
+                    letter: letter.id,
+                    outcome: Outcome::Delivered,
+                    alive: true,
+                };
+                landed.extend(letters.into_iter().map(arrived));
+            }
+            // One by one it shows which of them the database does not take.
+            Err(error) => {
+                tracing::warn!(%error, "a handful of letters could not be delivered at once");
+                for (letter, _) in letters {
+                    landed.push(self.carry(letter).await);
+                }
+            }
+        }
+        landed
     }
 
     /// One attempt, noted in the store. Both happen in here: the flights share the store's one writing
@@ -231,15 +280,22 @@ struct Round {
     posted: bool,
     /// The store held more than the schedule takes.
     more: bool,
-}
-
-impl Default for Round {
-    fn default() -> Self {
-        Self { schedule: Schedule::new(), letters: BTreeMap::new(), cursor: 0, posted: true, more: false }
-    }
+    /// The store is not read before this time.
+    look_ms: u64,
 }
 
 impl Round {
+    fn new(max_in_flight: usize) -> Self {
+        Self {
+            schedule: Schedule::new(max_in_flight),
+            letters: BTreeMap::new(),
+            cursor: 0,
+            posted: true,
+            more: false,
+            look_ms: 0,
+        }
+    }
+
     fn wants_letters(&self) -> bool {
         self.posted || (self.more && self.schedule.len() < MAX_WAITING / 2)
     }
@@ -251,6 +307,7 @@ impl Round {
             self.cursor = 0;
         }
         self.posted = false;
+        self.look_ms = now_ms.saturating_add(REST_MS);
         let room = u32::try_from(MAX_WAITING.saturating_sub(self.schedule.len())).unwrap_or(0);
         let letters = match store.waiting(self.cursor, room).await {
             Ok(letters) => letters,

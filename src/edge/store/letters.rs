@@ -82,6 +82,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database does not answer: the letter will be delivered again, under its key.
     pub async fn delivered(&self, id: i64, order: Option<&str>, now: WallMs) -> Result<(), StoreError> {
+        let _turn = self.inner.turn.lock().await;
         let mut transaction = self.inner.writes.begin_with("BEGIN IMMEDIATE").await?;
         let sql = "UPDATE outbox SET state = 'delivered', closed_at = ? WHERE id = ? AND state = 'waiting'";
         sqlx::query(sql).bind(now).bind(id).execute(&mut *transaction).await?;
@@ -108,6 +109,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database does not answer.
     pub async fn refused(&self, id: i64, status: u16, answer: &str, now: WallMs) -> Result<(), StoreError> {
+        let _turn = self.inner.turn.lock().await;
         let mut transaction = self.inner.writes.begin_with("BEGIN IMMEDIATE").await?;
         let sql = "UPDATE outbox SET state = 'dead', closed_at = ? WHERE id = ? AND state = 'waiting'";
         sqlx::query(sql).bind(now).bind(id).execute(&mut *transaction).await?;
@@ -124,6 +126,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database does not answer.
     pub async fn revive(&self, id: i64) -> Result<bool, StoreError> {
+        let _turn = self.inner.turn.lock().await;
         let mut transaction = self.inner.writes.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query("DELETE FROM dead_letter WHERE id = ?").bind(id).execute(&mut *transaction).await?;
         let sql = "UPDATE outbox SET state = 'waiting', closed_at = NULL WHERE id = ? AND state = 'dead'";

@@ -8,6 +8,7 @@
 //! way ends in the database exactly once.
 
 mod account;
+mod flock;
 mod history;
 mod journal;
 mod letters;
@@ -27,7 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use sqlx::sqlite::SqlitePool;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Mutex, Notify, Semaphore};
 
 use crate::terms::WallMs;
 
@@ -101,6 +102,9 @@ struct Inner {
     reads: SqlitePool,
     /// One connection: two writers of ours would only wait for each other.
     writes: SqlitePool,
+    /// Whose turn it is to write. SQLite lets one connection write and makes the other poll with growing
+    /// pauses: on a busy disk it would starve.
+    turn: Mutex<()>,
     /// Letters may be waiting.
     letters: Notify,
     /// Password checks that run at a time: each takes 19 MiB and a core.
@@ -144,6 +148,7 @@ impl Store {
             max_pages: AtomicU32::new(config.max_pages),
             config: config.clone(),
             path,
+            turn: Mutex::new(()),
             letters: Notify::new(),
             hashing: Semaphore::new(MAX_HASHING),
             lock,

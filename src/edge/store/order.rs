@@ -3,12 +3,14 @@
 //! Invariant: a key creates one order, whatever is sent under it how often; a change that was carried out
 //! under a key is not carried out again.
 
+use serde_json::json;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use super::{Store, StoreError, from_json, to_json};
+use super::{Store, StoreError, Waiting, from_json, to_json};
 use crate::fact::Fields;
 use crate::orders::core::{CallMessage, Customer, OrderMessage, PastOrder};
+use crate::terms::WallMs;
 
 /// Orders that a customer's history shows.
 const MAX_PAST_ORDERS: u32 = 20;
@@ -60,6 +62,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database does not answer.
     pub async fn core_create(&self, key: &str, message: &OrderMessage) -> Result<CoreAnswer, StoreError> {
+        let _turn = self.inner.turn.lock().await;
         let mut transaction = self.inner.writes.begin_with("BEGIN IMMEDIATE").await?;
         let sql =
             "INSERT INTO core_orders (key, phone, state, at, fields, body) VALUES (?, ?, 'new', ?, ?, ?)
@@ -106,6 +109,7 @@ impl Store {
         sql: &'static str,
         value: &str,
     ) -> Result<CoreAnswer, StoreError> {
+        let _turn = self.inner.turn.lock().await;
         let mut transaction = self.inner.writes.begin_with("BEGIN IMMEDIATE").await?;
         let exists = "SELECT 1 FROM core_orders WHERE id = ?";
         if sqlx::query(exists).bind(id).fetch_optional(&mut *transaction).await?.is_none() {
@@ -136,6 +140,33 @@ impl Store {
             .bind(&message.caller)
             .bind(to_json(message)?);
         Ok(query.execute(&self.inner.writes).await?.rows_affected() > 0)
+    }
+
+    /// Notes what became of calls and that the letters which say so arrived, all in one transaction.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer; then nothing is noted.
+    pub async fn core_calls(
+        &self,
+        letters: &[(Waiting, CallMessage)],
+        now: WallMs,
+    ) -> Result<(), StoreError> {
+        let mut rows = Vec::new();
+        for (letter, message) in letters {
+            rows.push(json!([letter.key, message.call_id, message.caller, to_json(message)?]));
+        }
+        let ids: Vec<i64> = letters.iter().map(|(letter, _)| letter.id).collect();
+        let sql = "INSERT INTO core_calls (key, call, phone, body)
+                     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?) WHERE true
+                     ON CONFLICT (key) DO NOTHING;
+                   UPDATE outbox SET state = 'delivered', closed_at = ?
+                     WHERE id IN (SELECT value FROM json_each(?)) AND state = 'waiting'";
+        let _turn = self.inner.turn.lock().await;
+        let mut transaction = self.inner.writes.begin_with("BEGIN IMMEDIATE").await?;
+        let query = sqlx::query(sql).bind(to_json(&rows)?).bind(now).bind(to_json(&ids)?);
+        query.execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(())
     }
 
     /// A customer with his last orders and the addresses he is picked up from.

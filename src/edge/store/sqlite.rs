@@ -16,7 +16,7 @@ use super::StoreError;
 /// Reports and look-ups that run at a time.
 const MAX_READS: u32 = 4;
 /// The writer goes to its journal after this time rather than wait for a lock.
-const WRITER_BUSY: Duration = Duration::from_millis(250);
+pub(super) const WRITER_BUSY: Duration = Duration::from_millis(250);
 /// Others wait longer: nobody's order hangs on them.
 const OTHERS_BUSY: Duration = Duration::from_secs(5);
 
@@ -67,13 +67,19 @@ pub(super) fn read_pool(path: &Path) -> SqlitePool {
     let options = options(path, OTHERS_BUSY).pragma("query_only", "ON");
     SqlitePoolOptions::new()
         .max_connections(MAX_READS)
+        .test_before_acquire(false)
         .acquire_timeout(OTHERS_BUSY)
         .connect_lazy_with(options)
 }
 
 pub(super) fn write_pool(path: &Path) -> SqlitePool {
     let options = options(path, OTHERS_BUSY);
-    SqlitePoolOptions::new().max_connections(1).acquire_timeout(OTHERS_BUSY).connect_lazy_with(options)
+    // A file does not hang up: asking before each use would double what a short statement costs.
+    SqlitePoolOptions::new()
+        .max_connections(1)
+        .test_before_acquire(false)
+        .acquire_timeout(OTHERS_BUSY)
+        .connect_lazy_with(options)
 }
 
 /// Brings the layout up to date. `user_version` counts the steps taken; each step and its number are one

@@ -11,18 +11,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::{Connection, SqliteConnection};
-use tokio::sync::{mpsc, watch};
-use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::journal::Journal;
-use super::{Store, StoreError, project, sqlite};
-use crate::fact::Fact;
-use crate::terms::Epoch;
+use super::{Store, StoreError, flock, project, sqlite};
+use crate::edge::clock;
+use crate::fact::{Fact, What};
+use crate::terms::{Epoch, MonoMs};
 
 /// Batches that wait for the writer: more than an hour of a busy centre with disk and database dead.
 pub const MAX_QUEUE: usize = 200_000;
 /// Facts of one commit.
 const MAX_GROUP: usize = 2_000;
+/// A commit that nobody waits for follows the one before by this time at the earliest: each costs a sync
+/// of the disk, whether it holds one fact or hundreds.
+const GATHER_MS: u64 = 10;
 /// A commit that takes longer goes to the journal: an operator waits for his card.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a failed database is tried again.
@@ -59,6 +63,13 @@ pub struct Writer {
     stored: watch::Receiver<Stored>,
     health: watch::Receiver<Health>,
     gap: Arc<Gap>,
+    /// Somebody waits for what was appended.
+    awaited: Arc<Notify>,
+}
+
+/// Whether an operator looks at his card until this is durable.
+fn is_awaited(fact: &Fact) -> bool {
+    matches!(fact.what, What::CardSubmitted { .. })
 }
 
 /// The facts that the queue had no room for.
@@ -76,7 +87,12 @@ impl Writer {
     pub fn append(&self, facts: Vec<Fact>) {
         let Some(first) = facts.first().map(|fact| fact.seq) else { return };
         let count = u64::try_from(facts.len()).unwrap_or(u64::MAX);
-        if self.queue.try_send(facts).is_err() {
+        let awaited = facts.iter().any(is_awaited);
+        let taken = self.queue.try_send(facts).is_ok();
+        if awaited {
+            self.awaited.notify_one();
+        }
+        if !taken {
             if self.gap.first.fetch_min(first, Ordering::Relaxed) == u64::MAX {
                 tracing::error!(
                     first,
@@ -113,7 +129,14 @@ pub(super) fn open(store: Store) -> (Writer, impl Future<Output = ()> + Send + u
     let (stored, stored_seen) = watch::channel(Stored::default());
     let (health, health_seen) = watch::channel(Health::default());
     let gap = Arc::new(Gap { first: AtomicU64::new(u64::MAX), lost: AtomicU64::new(0) });
-    let writer = Writer { queue, stored: stored_seen, health: health_seen, gap: Arc::clone(&gap) };
+    let awaited = Arc::new(Notify::new());
+    let writer = Writer {
+        queue,
+        stored: stored_seen,
+        health: health_seen,
+        gap: Arc::clone(&gap),
+        awaited: Arc::clone(&awaited),
+    };
     let run = Run {
         store,
         connection: None,
@@ -123,6 +146,8 @@ pub(super) fn open(store: Store) -> (Writer, impl Future<Output = ()> + Send + u
         stored,
         health,
         gap,
+        awaited,
+        next_commit_ms: 0,
     };
     (writer, run.run(inbox))
 }
@@ -138,6 +163,9 @@ struct Run {
     stored: watch::Sender<Stored>,
     health: watch::Sender<Health>,
     gap: Arc<Gap>,
+    awaited: Arc<Notify>,
+    /// Before this time only what is awaited is written.
+    next_commit_ms: MonoMs,
 }
 
 impl Run {
@@ -153,13 +181,9 @@ impl Run {
                 batch = inbox.recv() => batch,
             };
             let Some(mut facts) = first else { break };
-            // Whatever came while the last commit was syncing shares this one.
-            while facts.len() < MAX_GROUP
-                && let Ok(more) = inbox.try_recv()
-            {
-                facts.extend(more);
-            }
-            self.keep(&facts, &mut retry).await;
+            self.gather(&mut facts, &mut inbox).await;
+            self.keep(facts, &mut retry).await;
+            self.next_commit_ms = clock::mono_ms().saturating_add(GATHER_MS);
         }
         while self.journaling && self.recover(&mut retry).await {}
         if let Some(connection) = self.connection.take() {
@@ -167,20 +191,36 @@ impl Run {
         }
     }
 
+    /// Whatever came since the last commit shares this one.
+    async fn gather(&mut self, facts: &mut Vec<Fact>, inbox: &mut mpsc::Receiver<Vec<Fact>>) {
+        if !facts.iter().any(is_awaited) {
+            tokio::select! {
+                () = sleep_until(clock::instant_of(self.next_commit_ms)) => {}
+                () = self.awaited.notified() => {}
+            }
+        }
+        while facts.len() < MAX_GROUP
+            && let Ok(more) = inbox.try_recv()
+        {
+            facts.extend(more);
+        }
+    }
+
     /// Returns once the facts are durable.
-    async fn keep(&mut self, facts: &[Fact], retry: &mut Interval) {
+    async fn keep(&mut self, mut facts: Vec<Fact>, retry: &mut Interval) {
         let Some(newest) = facts.last().map(|fact| Stored { epoch: fact.epoch, seq: fact.seq }) else {
             return;
         };
-        let kept: Vec<Fact> = facts.iter().filter(|fact| project::is_kept(&fact.what)).cloned().collect();
-        loop {
+        facts.retain(|fact| project::is_kept(&fact.what));
+        // Measurements alone are not worth a sync.
+        while !facts.is_empty() {
             if !self.journaling {
-                match self.commit(&kept).await {
+                match self.commit(&facts).await {
                     Ok(()) => break,
                     Err(error) => self.failed(&error),
                 }
             }
-            match self.write_journal(kept.clone()).await {
+            match self.write_journal(facts.clone()).await {
                 Ok(()) => break,
                 Err(error) => self.stuck(&error),
             }
@@ -304,6 +344,8 @@ async fn commit(
         Some(connection) => connection,
         None => connect(store).await?,
     };
+    // Nobody keeps the facts waiting for long, whoever has the turn.
+    let _turn = timeout(sqlite::WRITER_BUSY, store.inner.turn.lock()).await;
     let letters = write(&mut connection, facts).await?;
     Ok((connection, letters))
 }
@@ -311,10 +353,7 @@ async fn commit(
 /// Writes facts in one transaction; whether letters were made.
 async fn write(connection: &mut SqliteConnection, facts: &[Fact]) -> Result<bool, StoreError> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    let mut letters = false;
-    for fact in facts {
-        letters |= project::apply(&mut transaction, fact).await?;
-    }
+    let letters = flock::apply(&mut transaction, facts).await?;
     transaction.commit().await?;
     Ok(letters)
 }

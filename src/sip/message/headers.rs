@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::super::header::split_list;
+use super::super::steps::walked;
 use super::Name;
 
 /// One header line. Credentials never print.
@@ -88,6 +89,7 @@ impl Headers {
 
     /// The values of all such lines, one a line.
     pub fn all<'h, 'n>(&'h self, name: &'n Name) -> impl DoubleEndedIterator<Item = &'h Bytes> + use<'h, 'n> {
+        walked(self.0.len());
         self.0.iter().filter(move |header| header.name == *name).map(|header| &header.value)
     }
 

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::super::header::{Malformed, is_token, read_seconds, trim};
+use super::super::steps::walked;
 use super::super::uri::Uri;
 use super::{
     Header, Headers, MAX_HEADERS, MAX_MESSAGE, MAX_VIA, Message, Method, Name, ReadError, Request, Response,
@@ -23,6 +24,7 @@ impl Message {
         // RFC 3261 section 7.5: line ends before the start line are ignored.
         let blank = |b: &u8| matches!(b, b'\r' | b'\n' | 0);
         let begin = datagram.iter().position(|b| !blank(b)).ok_or(ReadError::KeepAlive)?;
+        walked(begin);
         let mut lines = Lines { input: datagram, at: begin };
         let start = lines.next_line().ok_or(ReadError::KeepAlive)?;
         let start = StartLine::read(datagram, start)?;
@@ -157,6 +159,7 @@ impl<'a> Lines<'a> {
         let rest = self.input.get(self.at..).filter(|rest| !rest.is_empty())?;
         let end = rest.iter().position(|&b| b == b'\n');
         let line = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
+        walked(line.len());
         self.at = self.at.saturating_add(line.len()).saturating_add(usize::from(end.is_some()));
         Some(line.strip_suffix(b"\r").unwrap_or(line))
     }
@@ -198,7 +201,9 @@ fn unfold(first: &[u8], lines: &mut Lines<'_>) -> Vec<u8> {
     let mut line = first.to_vec();
     while lines.is_folded() {
         let Some(more) = lines.next_line() else { break };
-        line.truncate(line.trim_ascii_end().len());
+        let trimmed = line.trim_ascii_end().len();
+        walked(line.len().saturating_sub(trimmed).saturating_add(more.len()));
+        line.truncate(trimmed);
         line.push(b' ');
         line.extend_from_slice(trim(more));
     }
@@ -207,6 +212,7 @@ fn unfold(first: &[u8], lines: &mut Lines<'_>) -> Vec<u8> {
 
 /// Reads one line; `input` is what it is a slice of, `None` for an unfolded one, which is a copy.
 fn read_header(input: Option<&Bytes>, line: &[u8]) -> Result<Header, Malformed> {
+    walked(line.len());
     let colon = line.iter().position(|&b| b == b':').ok_or(Malformed("header without colon"))?;
     let (name, value) = line.split_at_checked(colon).ok_or(Malformed("header without colon"))?;
     // RFC 3261 section 25.1 (HCOLON): white space before the colon belongs to nothing.

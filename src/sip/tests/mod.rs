@@ -4,6 +4,7 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
     clippy::wildcard_enum_match_arm,
     reason = "tests"
 )]
@@ -13,6 +14,7 @@ mod browser;
 mod calls;
 mod forks;
 mod hand;
+mod linear;
 mod provider;
 mod reliable;
 mod strangers;
