@@ -42,6 +42,7 @@ pub(crate) fn setup() -> Setup {
         name: name.clone(),
         channels: 2,
         caller_from: vec!["From".to_owned()],
+        account: String::new(),
         number_rules: Vec::new(),
         dial_rules: Vec::new(),
         codecs: vec![Codec::Pcma, Codec::Pcmu],

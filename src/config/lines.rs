@@ -85,6 +85,7 @@ fn trunk(table: Table<'_>, vault: Vault<'_>) -> Option<Trunk> {
     let default = Trunk::named(name);
     let kinds = [TrunkKind::Gateway, TrunkKind::Peer, TrunkKind::Provider].map(|kind| (kind.word(), kind));
     let kind = table.text("kind", default.kind, |text| word(text, &kinds));
+    let profile = table.text("profile", default.profile, |text| word(text, &PROFILES));
     let trunk = Trunk {
         username: table.text("username", default.username, user),
         name: default.name,
@@ -102,7 +103,7 @@ fn trunk(table: Table<'_>, vault: Vault<'_>) -> Option<Trunk> {
         transport: table.text("transport", default.transport, |text| now_or_later(text, &TRANSPORTS)),
         channels: table.whole("channels", default.channels, 1..=MAX_CHANNELS),
         numbers: table.texts("numbers", default.numbers, number),
-        caller_from: table.texts("caller_from", default.caller_from, |text| word(text, &HEADERS)),
+        caller_from: table.texts("caller_from", profile.caller_from(), |text| word(text, &HEADERS)),
         number_rules: rules(&table, "number_rules", default.number_rules),
         dial_rules: rules(&table, "dial_rules", default.dial_rules),
         digest: digests(&table, default.digest),
@@ -110,12 +111,8 @@ fn trunk(table: Table<'_>, vault: Vault<'_>) -> Option<Trunk> {
         dtmf: table.text("dtmf", default.dtmf, |text| now_or_later(text, &DTMF)),
         answer: table.text("answer", default.answer, |text| now_or_later(text, &ANSWERS)),
         prack: table.flag("prack", default.prack),
-        profile: table.text("profile", default.profile, |text| word(text, &PROFILES)),
+        profile,
     };
-    if let Some(value) = table.value("profile").filter(|_| trunk.profile != Profile::Generic) {
-        let text = "profile comes with a later release: this trunk is treated as generic";
-        table.page().warn(value.line, text);
-    }
     needs(&table, &trunk);
     table.finish();
     Some(trunk)
@@ -162,11 +159,12 @@ fn needs(table: &Table<'_>, trunk: &Trunk) {
 
 const TRANSPORTS: [(&str, Option<Transport>); 3] =
     [("udp", Some(Transport::Udp)), ("tcp", None), ("tls", None)];
-const HEADERS: [(&str, CallerHeader); 4] = [
+const HEADERS: [(&str, CallerHeader); 5] = [
     ("P-Asserted-Identity", CallerHeader::PAssertedIdentity),
     ("P-Preferred-Identity", CallerHeader::PPreferredIdentity),
     ("Remote-Party-ID", CallerHeader::RemotePartyId),
     ("From", CallerHeader::From),
+    ("display", CallerHeader::DisplayName),
 ];
 const DIGESTS: [(&str, DigestHash); 2] = [("SHA-256", DigestHash::Sha256), ("MD5", DigestHash::Md5)];
 const CODECS: [(&str, Codec); 2] = [("PCMA", Codec::Pcma), ("PCMU", Codec::Pcmu)];

@@ -14,6 +14,7 @@ use super::dialog::reliable::{OPTION, Reliable};
 use super::header::NameAddr;
 use super::leg::{Leg, LegTimer, Stage};
 use super::message::{Headers, Method, Name, Request, Response};
+use super::profile::{Profile, Refused, of_refusal};
 use super::reply::{SUPPORTED, reread};
 use super::transaction::timer::{Armed, GIVE_UP_MS};
 use super::transaction::{Heard, Purpose};
@@ -208,6 +209,7 @@ impl Sip {
     fn send_invite(&mut self, leg: &mut Leg, invite: Request, now: Now) {
         let client = self.wire.ask(leg, invite, Purpose::Invite, now);
         leg.stage = Stage::Calling { client, heard: false, cancelled: false };
+        leg.asked_at = now.mono_ms;
     }
 
     /// What became of our INVITE.
@@ -301,8 +303,13 @@ impl Sip {
             return;
         }
         let Some(leg) = self.legs.get_mut(id) else { return };
-        let why = cause::of_response(response);
-        let way = cause::way_of(&response.headers, response.code);
+        let profile = match &leg.party {
+            Party::Trunk(name) => self.trunks.get(name).map(|account| account.profile).unwrap_or_default(),
+            Party::Operator(_) => Profile::Generic,
+        };
+        let after_ms = now.mono_ms.saturating_sub(leg.asked_at);
+        let rang = leg.rung || !leg.early_sdp.is_empty();
+        let (why, way) = of_refusal(response, Refused { profile, after_ms, rang });
         self.wire.fail(leg, response.code, why, way);
         self.remove(id);
     }
@@ -462,6 +469,7 @@ pub(crate) fn new_leg(
         ack: None,
         sent_away: Vec::new(),
         retries: 0,
+        asked_at: 0,
         proofs: 0,
         changes: super::dialog::change::Changes::default(),
         refresh: Refresh::default(),

@@ -19,6 +19,7 @@ mod cause;
 mod dialog;
 mod entropy;
 mod leg;
+mod profile;
 mod receive;
 mod register;
 mod registrar;
@@ -30,7 +31,7 @@ mod within;
 mod words;
 
 use crate::fact::Party;
-use crate::record::{Record, decode, shift_ms};
+use crate::record::{Record, decode, moved, shift_ms};
 use crate::terms::{LegId, MonoMs, Now, WallMs};
 
 use auth::NONCE_LIFE_MS;
@@ -43,6 +44,7 @@ use transaction::{Incoming, Outgoing, RESTORE_GAP, Transactions, Wake};
 use trunk::Trunks;
 use wire::Wire;
 
+pub use profile::Profile;
 pub use words::{
     Command, Config, Counts, Event, Health, Identity, Input, Invited, Output, Path, Prefix, Provider,
     TrunkAccount, TrunkKind, Way,
@@ -98,6 +100,7 @@ impl Sip {
             "leg" => {
                 if let Ok((at, mut leg)) = decode::<Leg>(value) {
                     leg.armed.shift(shift_ms(at, now));
+                    leg.asked_at = moved(leg.asked_at, shift_ms(at, now));
                     leg.dialog.jump();
                     leg.forks.iter_mut().for_each(|fork| fork.dialog.jump());
                     leg.reliable.jump();

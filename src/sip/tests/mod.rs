@@ -11,6 +11,7 @@
 mod browser;
 mod calls;
 mod forks;
+mod gateway;
 mod hand;
 mod provider;
 mod reliable;
