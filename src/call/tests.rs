@@ -14,7 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::*;
-use crate::dialplan::{Known, Plan};
+use crate::dialplan::{Choose, Known, Plan, Ways};
 use crate::fact::{CallResult, ToneKind};
 use crate::sdp::Direction as Sends;
 use crate::sdp::negotiate::{self as sdp, Codec};
@@ -36,7 +36,12 @@ do = [ { dial = "dialled", over = ["a", "b"] } ]
 /// Two trunks that are always up, one queue, and the plan above.
 pub(crate) fn setup() -> Setup {
     let trunks = ["a", "b"].map(TrunkName::from);
-    let known = Known { queues: vec!["orders".into()], trunks: trunks.to_vec(), sounds: Vec::new() };
+    let known = Known {
+        queues: vec!["orders".into()],
+        trunks: trunks.to_vec(),
+        groups: Vec::new(),
+        sounds: Vec::new(),
+    };
     let plan = Plan::read(&[("plan.toml".to_owned(), PLAN.to_owned())], &known).unwrap();
     let trunk = |name: &TrunkName| Trunk {
         name: name.clone(),
@@ -460,4 +465,18 @@ fn a_change_without_a_description_is_answered_with_an_offer_and_may_end_in_hold(
         assert!(facts(&out).contains(&&What::Resumed), "{out:?}");
     }
     assert!(matches!(house.calls.call(call).unwrap().stage, Stage::Talking));
+}
+
+#[test]
+fn the_trunk_with_the_smallest_part_of_its_channels_in_use_is_tried_first() {
+    let mut setup = setup();
+    setup.trunks.get_mut(&TrunkName::from("b")).unwrap().channels = 4;
+    let mut house = House::new(setup);
+    let trunks = ["a", "b"].map(TrunkName::from).to_vec();
+    let ways = Ways { name: "g".into(), trunks, choose: Choose::LeastUsed, shares: Vec::new() };
+    for (on_a, on_b, first) in [(0, 0, "a"), (1, 1, "b"), (1, 2, "a"), (1, 3, "a"), (2, 3, "b")] {
+        house.calls.room.load = BTreeMap::from([("a".into(), on_a), ("b".into(), on_b)]);
+        let order = house.calls.room.choose(std::slice::from_ref(&ways));
+        assert_eq!((order[0].as_str(), order.len()), (first, 2), "{on_a} {on_b}");
+    }
 }

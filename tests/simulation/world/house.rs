@@ -67,6 +67,7 @@ pub(super) fn setup(shape: &Shape, (queues, trunks): (usize, usize), epoch: u64,
     let known = Known {
         queues: queues.iter().map(|queue| queue.name.clone()).collect(),
         trunks: trunks.clone(),
+        groups: Vec::new(),
         sounds: ["welcome.wav", "hold.wav", "sorry.wav"].map(str::to_owned).to_vec(),
     };
     let night = "{ queue = \"night\", wait = \"8s\" },";
