@@ -261,7 +261,7 @@ pub fn roster(config: &Config) -> Roster {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::panic, clippy::wildcard_enum_match_arm, reason = "tests")]
     use super::*;
     use crate::dialplan::Known;
     use crate::engine::{Engine, Input, Output};

@@ -7,12 +7,7 @@ fn known() -> Known {
     Known {
         queues: ["orders", "seniors"].map(Into::into).to_vec(),
         trunks: ["gsm-1", "gsm-2", "sip-1"].map(Into::into).to_vec(),
-        groups: vec![Ways {
-            name: "cheap".into(),
-            trunks: ["sip-1", "gsm-1"].map(Into::into).to_vec(),
-            choose: Choose::Share,
-            shares: vec![70, 30],
-        }],
+        groups: Vec::new(),
         sounds: ["welcome.wav", "hold.wav", "sorry.wav"].map(str::to_owned).to_vec(),
     }
 }
@@ -151,16 +146,17 @@ fn too_much_is_refused() {
 
 #[test]
 fn a_dial_goes_over_groups_and_each_trunk_stands_once() {
+    let trunks = ["sip-1", "gsm-1"].map(Into::into).to_vec();
+    let group = Ways { name: "cheap".into(), trunks, choose: Choose::Share, shares: vec![70, 30] };
     let dial = |over: &str| {
         let text = format!("[[route]]\nname = 'a'\ndo = [{{ dial = '+380671112233', over = {over} }}]\n");
-        Plan::read(&[("t.toml".to_owned(), text)], &known())
+        Plan::read(&[("t.toml".to_owned(), text)], &Known { groups: vec![group.clone()], ..known() })
     };
     let over = |plan: Plan| match plan.routes().next().map(|route| route.steps[0].clone()) {
         Some(Step::Dial { over, .. }) => over,
         other => panic!("{other:?}"),
     };
-    let group = &known().groups[0];
-    assert_eq!(over(dial("'cheap'").unwrap()), [group.clone()]);
+    assert_eq!(over(dial("'cheap'").unwrap()), std::slice::from_ref(&group));
     let behind = over(dial("['gsm-1', 'cheap', '*']").unwrap());
     let names = |ways: &Ways| ways.trunks.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     assert_eq!(behind.iter().map(names).collect::<Vec<_>>(), ["gsm-1", "sip-1", "gsm-2"]);
