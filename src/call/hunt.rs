@@ -3,8 +3,11 @@
 //! Invariant: a way that failed is never tried twice for one call; once a person was reached (rang,
 //! refused, was busy) no other way is tried.
 
+use rand_chacha::rand_core::Rng as _;
 use serde::{Deserialize, Serialize};
 
+use crate::call::Room;
+use crate::dialplan::{Choose, Ways};
 use crate::fact::Cause;
 use crate::terms::{LegId, Number, TrunkName};
 
@@ -66,9 +69,73 @@ impl Hunt {
     }
 }
 
+impl Room {
+    /// The trunks of a dial in the order in which this call tries them.
+    pub(super) fn choose(&mut self, over: &[Ways]) -> Vec<TrunkName> {
+        let mut order = Vec::new();
+        for ways in over {
+            match ways.choose {
+                Choose::Order => order.extend(ways.trunks.iter().cloned()),
+                Choose::LeastUsed => {
+                    let mut trunks = ways.trunks.clone();
+                    trunks.sort_by_key(|trunk| self.used(trunk));
+                    order.extend(trunks);
+                }
+                Choose::Share => order.extend(by_lot(ways, || self.rng.next_u32())),
+            }
+        }
+        order
+    }
+
+    /// The part of a trunk's channels in use, in thousandths.
+    fn used(&self, trunk: &TrunkName) -> u64 {
+        let channels = self.setup.trunks.get(trunk).map_or(1, |trunk| trunk.channels.max(1));
+        let busy = self.load.get(trunk).copied().unwrap_or(0);
+        u64::from(busy).saturating_mul(1_000) / u64::from(channels)
+    }
+}
+
+/// Draws one trunk after the other, each by its share of those that are left.
+fn by_lot(ways: &Ways, mut lot: impl FnMut() -> u32) -> Vec<TrunkName> {
+    let shares = ways.shares.iter().copied().chain(std::iter::repeat(1));
+    let mut left: Vec<(TrunkName, u32)> = ways.trunks.iter().cloned().zip(shares).collect();
+    let mut order = Vec::new();
+    while !left.is_empty() {
+        let all: u32 = left.iter().fold(0, |sum, (_, share)| sum.saturating_add(*share));
+        let mut drawn = lot().checked_rem(all).unwrap_or(0);
+        let at = left.iter().position(|(_, share)| {
+            let hit = drawn < *share;
+            drawn = drawn.saturating_sub(*share);
+            hit
+        });
+        order.push(left.remove(at.unwrap_or(0)).0);
+    }
+    order
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shares_hold_over_many_calls_and_every_trunk_stays_a_way() {
+        let trunks = ["a", "b", "c"].map(TrunkName::from).to_vec();
+        let ways = Ways { name: "g".into(), trunks, choose: Choose::Share, shares: vec![70, 20, 10] };
+        let mut noise = 1_u32;
+        let mut first = [0; 3];
+        for _ in 0..10_000 {
+            let order = by_lot(&ways, || {
+                noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                noise >> 8
+            });
+            assert_eq!(order.len(), 3);
+            let place = ways.trunks.iter().position(|trunk| Some(trunk) == order.first());
+            place.and_then(|place| first.get_mut(place)).map(|count| *count += 1).unwrap_or_default();
+        }
+        for (count, share) in first.iter().zip([7_000, 2_000, 1_000]) {
+            assert!((share - 300..share + 300).contains(count), "{first:?}");
+        }
+    }
 
     #[test]
     fn ways_are_tried_once_in_order_and_full_ones_are_skipped() {

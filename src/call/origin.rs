@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::call::call::{Call, Stage};
 use crate::call::leg::Leg;
+use crate::call::setup::Trunk;
 use crate::call::walk::limit_to;
 use crate::call::words::cause;
 use crate::call::{Calls, Denied, Ending, Next, OWN_PHONE_MS, Output, Reach, Room};
@@ -34,6 +35,9 @@ fn within(times: &mut VecDeque<MonoMs>, limit: u32, window_ms: u64, now: MonoMs)
     }
     room
 }
+
+/// In `caller_from`: the number is in From's display name.
+const DISPLAY_NAME: &str = "display";
 
 /// What a call begins with.
 struct Beginning {
@@ -202,21 +206,10 @@ impl Calls {
 
     fn trunk_calls(&self, invited: &sip::Invited, name: TrunkName) -> Beginning {
         let trunk = self.room.setup.trunks.get(&name);
-        let identities = invited.identities.iter();
-        let mut candidates = identities.filter(|_| !invited.private).collect::<Vec<_>>();
-        if let Some(trunk) = trunk {
-            let rank =
-                |header: &str| trunk.caller_from.iter().position(|known| known.eq_ignore_ascii_case(header));
-            candidates.retain(|identity| rank(&identity.header).is_some());
-            candidates.sort_by_key(|identity| rank(&identity.header));
-        }
-        let house = &self.room.setup.numbers;
-        let rules = trunk.map_or(house, |trunk| &trunk.number_rules);
-        let caller = candidates
-            .iter()
-            .filter_map(|identity| dialplan::caller(&identity.user, rules))
-            .find(|number| !number.is_withheld())
-            .unwrap_or_default();
+        let caller = match trunk {
+            Some(trunk) if !invited.private => caller_of(invited, trunk),
+            Some(_) | None => Number::default(),
+        };
         let dialled = self.number(&invited.to_user);
         let line = trunk.and_then(|trunk| trunk.line.clone()).map(Number::new);
         let called = if dialled.is_withheld() { line.clone().unwrap_or_default() } else { dialled };
@@ -376,6 +369,25 @@ impl Call {
         }
         headers
     }
+}
+
+/// Who calls, by the headers that this trunk's profile names, in their order; withheld where none of them
+/// holds a number. A display name is text that anybody may write: only where the profile says that its
+/// gateways put the number there, and it is one, it counts.
+fn caller_of(invited: &sip::Invited, trunk: &Trunk) -> Number {
+    for header in &trunk.caller_from {
+        let by_name = header == DISPLAY_NAME;
+        let wanted = if by_name { "From" } else { header.as_str() };
+        for one in invited.identities.iter().filter(|one| one.header.eq_ignore_ascii_case(wanted)) {
+            let text = if by_name { &one.display } else { &one.user };
+            let own = !trunk.account.is_empty() && *text == trunk.account;
+            let number = dialplan::caller(text, &trunk.number_rules).unwrap_or_default();
+            if !own && !number.is_withheld() {
+                return number;
+            }
+        }
+    }
+    Number::default()
 }
 
 /// A UUIDv7 (RFC 9562 section 5.7) from the time and the seeded generator.

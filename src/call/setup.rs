@@ -15,8 +15,10 @@ pub struct Trunk {
     pub name: TrunkName,
     /// Calls it carries at once.
     pub channels: u32,
-    /// Headers that may hold the caller's number; the first that does wins.
+    /// Headers that may hold the caller's number (`display`: From's display name); the first that does wins.
     pub caller_from: Vec<String>,
+    /// The trunk's own user, which is nobody's number; empty for none.
+    pub account: String,
     /// Caller ID → E.164, this trunk's own rules before the house's.
     pub number_rules: Vec<Rule>,
     /// E.164 → what this trunk wants dialled.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::*;
-use crate::dialplan::{Known, Plan};
+use crate::dialplan::{Choose, Known, Plan, Ways};
 use crate::fact::{CallResult, ToneKind};
 use crate::media::command::{Line, PortProgress};
 use crate::sdp::Direction as Sends;
@@ -37,12 +37,18 @@ do = [ { dial = "dialled", over = ["a", "b"] } ]
 /// Two trunks that are always up, one queue, and the plan above.
 pub(crate) fn setup() -> Setup {
     let trunks = ["a", "b"].map(TrunkName::from);
-    let known = Known { queues: vec!["orders".into()], trunks: trunks.to_vec(), sounds: Vec::new() };
+    let known = Known {
+        queues: vec!["orders".into()],
+        trunks: trunks.to_vec(),
+        groups: Vec::new(),
+        sounds: Vec::new(),
+    };
     let plan = Plan::read(&[("plan.toml".to_owned(), PLAN.to_owned())], &known).unwrap();
     let trunk = |name: &TrunkName| Trunk {
         name: name.clone(),
         channels: 2,
         caller_from: vec!["From".to_owned()],
+        account: String::new(),
         number_rules: Vec::new(),
         dial_rules: Vec::new(),
         codecs: vec![Codec::Pcma, Codec::Pcmu],
@@ -585,4 +591,18 @@ fn a_call_that_a_draining_node_refuses_is_told_to_the_log() {
     };
     assert_eq!((from, called.reveal()), (&Party::Trunk("a".into()), "+380441110001"));
     assert!(cause.words.contains("drained"), "{cause:?}");
+}
+
+#[test]
+fn the_trunk_with_the_smallest_part_of_its_channels_in_use_is_tried_first() {
+    let mut setup = setup();
+    setup.trunks.get_mut(&TrunkName::from("b")).unwrap().channels = 4;
+    let mut house = House::new(setup);
+    let trunks = ["a", "b"].map(TrunkName::from).to_vec();
+    let ways = Ways { name: "g".into(), trunks, choose: Choose::LeastUsed, shares: Vec::new() };
+    for (on_a, on_b, first) in [(0, 0, "a"), (1, 1, "b"), (1, 2, "a"), (1, 3, "a"), (2, 3, "b")] {
+        house.calls.room.load = BTreeMap::from([("a".into(), on_a), ("b".into(), on_b)]);
+        let order = house.calls.room.choose(std::slice::from_ref(&ways));
+        assert_eq!((order[0].as_str(), order.len()), (first, 2), "{on_a} {on_b}");
+    }
 }

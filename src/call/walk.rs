@@ -8,7 +8,7 @@ use crate::call::hunt::Hunt;
 use crate::call::leg::Leg;
 use crate::call::words::{cause, plain};
 use crate::call::{EARLY_MEDIA_MS, Ending, Next, Output, Room};
-use crate::dialplan::{self, DialNumber, HangUpWhy, Step};
+use crate::dialplan::{self, DialNumber, HangUpWhy, Step, Ways};
 use crate::fact::{CallResult, Cause, Party, ToneKind, What};
 use crate::media::command::Sound;
 use crate::sip;
@@ -44,7 +44,8 @@ impl Call {
                 let ring_ms = ring_ms.unwrap_or(EARLY_MEDIA_MS);
                 let show = show.unwrap_or_else(|| self.shown());
                 self.waiting_ms.get_or_insert(now.mono_ms);
-                self.stage = Stage::Dialling(Hunt::new(number, show, over, ring_ms));
+                let ways = room.choose(&over);
+                self.stage = Stage::Dialling(Hunt::new(number, show, ways, ring_ms));
                 self.try_next_way(room, now)
             }
             Step::HangUp { why } => self.hang_up_step(room, why, now),
@@ -288,6 +289,6 @@ impl Call {
 pub(super) fn limit_to(step: &mut Step, only: &TrunkName) {
     if let Step::Dial { over, .. } = step {
         over.clear();
-        over.push(only.clone());
+        over.push(Ways::in_order(only.as_str(), vec![only.clone()]));
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::acd::QueueConfig;
 use crate::call;
-use crate::config::{Codec, Config, DigestHash, Trunk, TrunkKind};
+use crate::config::{Codec, Config, DigestHash, Profile, Trunk, TrunkKind};
 use crate::dialplan::Plan;
 use crate::engine;
 use crate::report::{QueueKnown, Roster, TrunkKnown};
@@ -107,6 +107,7 @@ fn account(config: &Config, trunk: &Trunk) -> Result<sip::TrunkAccount, String> 
         kind,
         accept_from: trunk.accept_from.iter().map(|cidr| prefix(*cidr)).collect(),
         digest: algorithms(&trunk.digest),
+        profile: profile(trunk.profile),
         health: sip::Health { every_ms: trunk.health_every_ms, timeout_ms: trunk.health_timeout_ms },
         prack: trunk.prack,
     })
@@ -133,6 +134,18 @@ fn algorithms(digest: &[DigestHash]) -> Vec<Algorithm> {
 /// A range of addresses in SIP's words.
 pub fn prefix(cidr: crate::config::Cidr) -> sip::Prefix {
     sip::Prefix { address: cidr.address, bits: cidr.prefix }
+}
+
+/// The same habits in SIP's words.
+fn profile(profile: Profile) -> sip::Profile {
+    match profile {
+        Profile::Generic => sip::Profile::Generic,
+        Profile::Goip => sip::Profile::Goip,
+        Profile::Dinstar => sip::Profile::Dinstar,
+        Profile::Openvox => sip::Profile::Openvox,
+        Profile::Yeastar => sip::Profile::Yeastar,
+        Profile::TwoN => sip::Profile::TwoN,
+    }
 }
 
 /// Our account at a provider.
@@ -201,6 +214,10 @@ fn trunk_for_calls(config: &Config, trunk: &Trunk) -> call::Trunk {
         name: trunk.name.clone(),
         channels: trunk.channels,
         caller_from: trunk.caller_from.iter().map(|header| header.name().to_owned()).collect(),
+        account: match trunk.kind {
+            TrunkKind::Gateway | TrunkKind::Provider => trunk.username.clone(),
+            TrunkKind::Peer => String::new(),
+        },
         number_rules: config.caller_rules(trunk),
         dial_rules: trunk.dial_rules.clone(),
         codecs: trunk
@@ -249,5 +266,91 @@ pub fn roster(config: &Config) -> Roster {
             })
             .collect(),
         skills: BTreeMap::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, clippy::wildcard_enum_match_arm, reason = "tests")]
+    use super::*;
+    use crate::dialplan::Known;
+    use crate::engine::{Engine, Input, Output};
+    use crate::fact::{Fact, What};
+    use crate::terms::{Now, Number};
+
+    const PLAN: &str =
+        "[[route]]\nname = \"in\"\nwhen = { from = \"trunk:*\" }\ndo = [{ hang_up = \"normal\" }]\n";
+
+    fn ground() -> Ground {
+        Ground {
+            epoch: Epoch(1),
+            last_seq: 0,
+            pair_secret: Secret::new([1; 32]),
+            udp: Some(([192, 0, 2, 1], 5060).into()),
+            rtp_ports: vec![20_000],
+            webrtc_ports: vec![10_000],
+            fingerprint: [0; 32],
+        }
+    }
+
+    /// Who calls, when this INVITE comes from a peer of this profile.
+    fn caller(file: &str, profile: Profile) -> Number {
+        let path = format!("{}/fixtures/sip/gateways/{file}.sip", env!("CARGO_MANIFEST_DIR"));
+        let bytes = std::fs::read(path).unwrap().into();
+        let mut config = Config::default();
+        config.numbers.rules = vec![rule("00", "+"), rule("0", "+380")];
+        let mut trunk = Trunk::named("gsm-1");
+        trunk.kind = TrunkKind::Peer;
+        trunk.servers = vec!["192.0.2.70".to_owned()];
+        trunk.accept_from = vec![crate::config::Cidr::parse("192.0.2.70").unwrap()];
+        trunk.profile = profile;
+        trunk.caller_from = profile.caller_from();
+        config.trunks = vec![trunk];
+        let known = Known { trunks: vec!["gsm-1".into()], ..Known::default() };
+        let plan = Plan::read(&[("plan.toml".to_owned(), PLAN.to_owned())], &known).unwrap();
+        let now = Now { mono_ms: 1_000, wall_ms: 1_000 };
+        let mut engine = Engine::new(setup(&config, plan, &ground()).unwrap(), [7; 32], now);
+        let remote = ([192, 0, 2, 70], 5060).into();
+        let path = sip::Path::Udp { remote, local: ([192, 0, 2, 1], 5060).into() };
+        engine.handle(Input::Sip(sip::Input::Received { path, bytes }), now);
+        let facts = std::iter::from_fn(|| engine.poll()).filter_map(|output| match output {
+            Output::Fact(Fact { what: What::Arrived { caller, .. }, .. }) => Some(caller),
+            _ => None,
+        });
+        facts.last().unwrap_or_else(|| panic!("{file}: no call"))
+    }
+
+    fn rule(strip: &str, add: &str) -> crate::dialplan::Rule {
+        crate::dialplan::Rule { strip: strip.to_owned(), add: add.to_owned() }
+    }
+
+    #[test]
+    fn the_caller_is_found_where_each_kind_of_gateway_puts_him() {
+        let known = "+380671234567";
+        for (file, profile, expected) in [
+            ("goip-rpid", Profile::Goip, known),
+            ("goip-cid-as-from", Profile::Goip, known),
+            ("dinstar", Profile::Dinstar, known),
+            ("dinstar-display", Profile::Dinstar, known),
+            ("dinstar-display", Profile::Generic, ""),
+            ("openvox", Profile::Openvox, known),
+            ("yeastar", Profile::Yeastar, known),
+            ("2n", Profile::TwoN, known),
+            ("2n", Profile::Generic, ""),
+            ("withheld", Profile::Generic, ""),
+            ("withheld", Profile::TwoN, ""),
+            ("no-number", Profile::Goip, ""),
+            ("no-number", Profile::Dinstar, ""),
+        ] {
+            assert_eq!(caller(file, profile).reveal(), expected, "{file} {profile:?}");
+        }
+    }
+
+    /// Row B-15: a display name is text that anybody may write.
+    #[test]
+    fn a_name_that_claims_to_be_somebody_never_says_who_calls() {
+        for profile in [Profile::Generic, Profile::Goip, Profile::Dinstar, Profile::TwoN] {
+            assert_eq!(caller("spoofed-name", profile).reveal(), "+380671234567", "{profile:?}");
+        }
     }
 }

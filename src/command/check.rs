@@ -95,6 +95,7 @@ pub fn judge(config: Config, dialplans: &Path) -> Result<Report, Vec<Mistake>> {
     let known = Known {
         queues: config.queues.iter().map(|queue| queue.name.clone()).collect(),
         trunks: config.trunks.iter().map(|trunk| trunk.name.clone()).collect(),
+        groups: config.groups.clone(),
         sounds: sounds.iter().map(|sound| sound.name.clone()).collect(),
     };
     let mut mistakes: Vec<Mistake> =

@@ -2,7 +2,8 @@
 
 use crate::config::{Config, Trunk};
 use crate::dialplan::{
-    Attempt, DialNumber, LocalTime, Origin, Plan, Route, Rule, Step, caller, dial_string, normalise,
+    Attempt, Choose, DialNumber, LocalTime, Origin, Plan, Route, Rule, Step, Ways, caller, dial_string,
+    normalise,
 };
 use crate::terms::{Number, TrunkName};
 
@@ -116,7 +117,7 @@ fn words(config: &Config, step: &Step, number: &Number) -> String {
                 DialNumber::Dialled => number,
                 DialNumber::Fixed(fixed) => fixed,
             };
-            let over: Vec<String> = over.iter().map(|trunk| over_trunk(config, trunk, number)).collect();
+            let over: Vec<String> = over.iter().map(|ways| over_ways(config, ways, number)).collect();
             let over = if over.is_empty() { "no trunk at all".to_owned() } else { over.join(", then ") };
             let ring = ring_ms.map_or(String::new(), |ring_ms| format!(", {}", at_most("rings", ring_ms)));
             let show = show.as_ref().map_or(String::new(), |show| format!(", shows {}", show.reveal()));
@@ -130,6 +131,21 @@ fn at_most(does: &str, ms: u64) -> String {
         0 => format!("{does} for ever"),
         ms if ms % 1_000 == 0 => format!("{does} at most {} s", ms / 1_000),
         ms => format!("{does} at most {ms} ms"),
+    }
+}
+
+/// The trunks of a dial that stand for one another, and how one of them is chosen.
+fn over_ways(config: &Config, ways: &Ways, number: &Number) -> String {
+    let each = ways.trunks.iter().map(|trunk| over_trunk(config, trunk, number));
+    let (name, choose) = (&ways.name, ways.choose);
+    match choose {
+        Choose::Order => each.collect::<Vec<_>>().join(", then "),
+        Choose::LeastUsed => format!("the least used of {name} ({})", each.collect::<Vec<_>>().join(", ")),
+        Choose::Share => {
+            let shares = ways.shares.iter().map(|share| format!("{share} % "));
+            let each: Vec<String> = shares.zip(each).map(|(share, trunk)| share + &trunk).collect();
+            format!("{name} by share ({})", each.join(", "))
+        }
     }
 }
 
@@ -155,6 +171,11 @@ mod tests {
             Config { trunks: vec![Trunk::named("gsm-1"), Trunk::named("gsm-2")], ..Config::default() };
         config.numbers.rules = vec![Rule { strip: "0".into(), add: "+380".into() }];
         config.trunks[1].dial_rules = vec![Rule { strip: "+380".into(), add: "0".into() }];
+        let all = || vec!["gsm-1".into(), "gsm-2".into()];
+        config.groups = vec![
+            Ways { name: "lot".into(), trunks: all(), choose: Choose::Share, shares: vec![70, 30] },
+            Ways { name: "idle".into(), trunks: all(), choose: Choose::LeastUsed, shares: Vec::new() },
+        ];
         config
     }
 
@@ -164,6 +185,7 @@ mod tests {
         let known = Known {
             queues: vec!["orders".into()],
             trunks: vec!["gsm-1".into(), "gsm-2".into()],
+            groups: house().groups,
             sounds: shipped::SOUNDS.map(|(name, _)| name.to_owned()).to_vec(),
         };
         Plan::read(&files, &known).unwrap()
@@ -227,5 +249,22 @@ mod tests {
         for (number, from) in [("alice", "operators"), ("112", "trunk:none"), ("112", "nobody")] {
             assert!(!ask(&config, &plan, number, from).unwrap_err().is_empty());
         }
+    }
+
+    #[test]
+    fn a_group_says_how_its_trunks_are_chosen() {
+        let text = "[[route]]\nname = \"out\"\nwhen = { from = \"operators\" }\n\
+                    do = [{ dial = \"dialled\", over = [\"lot\"] }, { dial = \"dialled\", over = \"idle\" }]\n";
+        let at = LocalTime::parse("mon 12:00").unwrap();
+        let question = Question { number: "0671234567", from: "operators", caller: "", at };
+        let lines = try_number(&house(), &plan(&[("t.toml", text)]), &question).unwrap();
+        assert_eq!(
+            lines[2],
+            "  1. dial +380671234567 over lot by share (70 % gsm-1 as 380671234567, 30 % gsm-2 as 0671234567)"
+        );
+        assert_eq!(
+            lines[3],
+            "  2. dial +380671234567 over the least used of idle (gsm-1 as 380671234567, gsm-2 as 0671234567)"
+        );
     }
 }

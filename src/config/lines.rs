@@ -8,7 +8,10 @@ use crate::config::values::{self, Cidr, now_or_later};
 use crate::config::{
     AnswerWhen, CallerHeader, Codec, DigestHash, Dtmf, Profile, Transport, Trunk, TrunkKind,
 };
-use crate::dialplan::parse::{Table, word};
+use crate::dialplan::parse::{Table, did_you_mean, word};
+use crate::dialplan::pattern::name_fits;
+use crate::dialplan::{Choose, Ways};
+use crate::terms::TrunkName;
 
 /// Trunks, and queues, of one configuration.
 const MAX_LINES: usize = 500;
@@ -32,6 +35,85 @@ pub(crate) fn trunks(root: &Table<'_>, vault: Vault<'_>) -> Vec<Trunk> {
         }
     }
     trunks
+}
+
+pub(crate) fn groups(root: &Table<'_>, trunks: &[Trunk]) -> Vec<Ways> {
+    let mut names = Unique::new("groups");
+    let mut groups = Vec::new();
+    for table in root.tables("group", "[[group]]") {
+        let (page, line) = (table.page(), table.line());
+        let Some(group) = group(table, trunks) else { continue };
+        match names.clash(&group.name) {
+            Some(text) => page.wrong(line, text),
+            None => groups.push(group),
+        }
+    }
+    groups
+}
+
+fn group(table: Table<'_>, trunks: &[Trunk]) -> Option<Ways> {
+    let name = name(&table)?;
+    let table = table.titled(format!("[[group]] {name}"));
+    let names = || trunks.iter().map(|trunk| trunk.name.as_str());
+    let wrong = |text: String| table.page().wrong(table.line(), format!("{name}: {text}"));
+    if names().any(|trunk| trunk == name) {
+        wrong("a trunk has this name".to_owned());
+    }
+    let entries = table.texts("trunks", Vec::new(), |pattern| {
+        let found: Vec<TrunkName> = trunks
+            .iter()
+            .map(|trunk| &trunk.name)
+            .filter(|one| name_fits(pattern, one.as_str()))
+            .cloned()
+            .collect();
+        if found.is_empty() {
+            return Err(format!("unknown trunk '{pattern}'{}", did_you_mean(pattern, names())));
+        }
+        Ok(found)
+    });
+    if table.value("trunks").is_none_or(|value| value.value.as_array().is_some_and(|list| list.is_empty())) {
+        wrong("a group needs trunks = [\"gsm-1\", \"gsm-*\"]".to_owned());
+    }
+    let choices = [Choose::Order, Choose::Share, Choose::LeastUsed].map(|choose| (choose.word(), choose));
+    let choose = table.text("choose", Choose::Order, |text| word(text, &choices));
+    let shares = table.texts("shares", Vec::new(), percent);
+    if !shares.is_empty() && choose != Choose::Share {
+        wrong("shares go with choose = \"share\"".to_owned());
+    } else if !shares.is_empty() && shares.len() != entries.len() {
+        wrong("give one share for each entry of trunks".to_owned());
+    } else if !shares.is_empty() && shares.iter().sum::<u32>() != 100 {
+        wrong("the shares make 100 % together".to_owned());
+    }
+    table.finish();
+    Some(spread(name, &entries, choose, &shares))
+}
+
+/// Each trunk once, where it stands first; an entry's share is parted between its trunks.
+fn spread(name: String, entries: &[Vec<TrunkName>], choose: Choose, shares: &[u32]) -> Ways {
+    let mut ways = Ways { name, trunks: Vec::new(), choose, shares: Vec::new() };
+    for (entry, trunks) in entries.iter().enumerate() {
+        let fresh: Vec<&TrunkName> = trunks.iter().filter(|trunk| !ways.trunks.contains(trunk)).collect();
+        let parts = u32::try_from(fresh.len()).unwrap_or(u32::MAX).max(1);
+        let share = shares.get(entry).map_or(1, |share| (share / parts).max(1));
+        let fresh: Vec<TrunkName> = fresh.into_iter().cloned().collect();
+        if choose == Choose::Share {
+            ways.shares.extend(fresh.iter().map(|_| share));
+        }
+        ways.trunks.extend(fresh);
+    }
+    if shares.is_empty() && choose == Choose::Share {
+        let parts = u32::try_from(ways.trunks.len()).unwrap_or(u32::MAX).max(1);
+        ways.shares = ways.trunks.iter().map(|_| (100 / parts).max(1)).collect();
+    }
+    ways
+}
+
+/// `30%`.
+fn percent(text: &str) -> Result<u32, String> {
+    let share = text.strip_suffix('%').and_then(|number| number.trim().parse::<u32>().ok());
+    share
+        .filter(|share| (1..=100).contains(share))
+        .ok_or_else(|| format!("'{text}' is no share; write \"1%\" to \"100%\""))
 }
 
 pub(crate) fn queues(root: &Table<'_>) -> Vec<QueueConfig> {
@@ -85,6 +167,7 @@ fn trunk(table: Table<'_>, vault: Vault<'_>) -> Option<Trunk> {
     let default = Trunk::named(name);
     let kinds = [TrunkKind::Gateway, TrunkKind::Peer, TrunkKind::Provider].map(|kind| (kind.word(), kind));
     let kind = table.text("kind", default.kind, |text| word(text, &kinds));
+    let profile = table.text("profile", default.profile, |text| word(text, &PROFILES));
     let trunk = Trunk {
         username: table.text("username", default.username, user),
         name: default.name,
@@ -102,7 +185,7 @@ fn trunk(table: Table<'_>, vault: Vault<'_>) -> Option<Trunk> {
         transport: table.text("transport", default.transport, |text| now_or_later(text, &TRANSPORTS)),
         channels: table.whole("channels", default.channels, 1..=MAX_CHANNELS),
         numbers: table.texts("numbers", default.numbers, number),
-        caller_from: table.texts("caller_from", default.caller_from, |text| word(text, &HEADERS)),
+        caller_from: table.texts("caller_from", profile.caller_from(), |text| word(text, &HEADERS)),
         number_rules: rules(&table, "number_rules", default.number_rules),
         dial_rules: rules(&table, "dial_rules", default.dial_rules),
         digest: digests(&table, default.digest),
@@ -110,12 +193,8 @@ fn trunk(table: Table<'_>, vault: Vault<'_>) -> Option<Trunk> {
         dtmf: table.text("dtmf", default.dtmf, |text| now_or_later(text, &DTMF)),
         answer: table.text("answer", default.answer, |text| now_or_later(text, &ANSWERS)),
         prack: table.flag("prack", default.prack),
-        profile: table.text("profile", default.profile, |text| word(text, &PROFILES)),
+        profile,
     };
-    if let Some(value) = table.value("profile").filter(|_| trunk.profile != Profile::Generic) {
-        let text = "profile comes with a later release: this trunk is treated as generic";
-        table.page().warn(value.line, text);
-    }
     needs(&table, &trunk);
     table.finish();
     Some(trunk)
@@ -162,11 +241,12 @@ fn needs(table: &Table<'_>, trunk: &Trunk) {
 
 const TRANSPORTS: [(&str, Option<Transport>); 3] =
     [("udp", Some(Transport::Udp)), ("tcp", None), ("tls", None)];
-const HEADERS: [(&str, CallerHeader); 4] = [
+const HEADERS: [(&str, CallerHeader); 5] = [
     ("P-Asserted-Identity", CallerHeader::PAssertedIdentity),
     ("P-Preferred-Identity", CallerHeader::PPreferredIdentity),
     ("Remote-Party-ID", CallerHeader::RemotePartyId),
     ("From", CallerHeader::From),
+    ("display", CallerHeader::DisplayName),
 ];
 const DIGESTS: [(&str, DigestHash); 2] = [("SHA-256", DigestHash::Sha256), ("MD5", DigestHash::Md5)];
 const CODECS: [(&str, Codec); 2] = [("PCMA", Codec::Pcma), ("PCMU", Codec::Pcmu)];

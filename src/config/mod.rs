@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use crate::acd::QueueConfig;
-use crate::dialplan::{Mistake, Rule};
+use crate::dialplan::{Mistake, Rule, Ways};
 use crate::terms::{Number, Secret};
 
 pub use read::Reading;
@@ -52,6 +52,8 @@ pub struct Config {
     pub log: Log,
     /// `[[trunk]]`, in the order of the file; names are unique.
     pub trunks: Vec<Trunk>,
+    /// `[[group]]`, in the order of the file; names are unique and no trunk's.
+    pub groups: Vec<Ways>,
     /// `[[queue]]`, in the order of the file; names are unique. One queue `orders` if none is configured.
     pub queues: Vec<QueueConfig>,
 }
@@ -72,6 +74,7 @@ impl Default for Config {
             numbers: Numbers::default(),
             log: Log::default(),
             trunks: Vec::new(),
+            groups: Vec::new(),
             queues: vec![QueueConfig::default()],
         }
     }

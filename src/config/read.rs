@@ -74,6 +74,8 @@ pub(crate) fn read(file: &str, text: &str, vault: Vault<'_>) -> Result<Reading, 
     let page = Page::new(file, text);
     let tree = page.tree();
     let root = Table::new(&page, "", 0, Some(tree.get_ref()));
+    let trunks = lines::trunks(&root, vault);
+    let groups = lines::groups(&root, &trunks);
     let config = Config {
         node: node(root.table("node", "[node]")),
         sip: sip(root.table("sip", "[sip]")),
@@ -87,7 +89,8 @@ pub(crate) fn read(file: &str, text: &str, vault: Vault<'_>) -> Result<Reading, 
         limits: limits(root.table("limits", "[limits]")),
         numbers: numbers(root.table("numbers", "[numbers]")),
         log: log(root.table("log", "[log]")),
-        trunks: lines::trunks(&root, vault),
+        trunks,
+        groups,
         queues: lines::queues(&root),
     };
     root.finish();

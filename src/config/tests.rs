@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::read::read;
 use super::values::SecretSource;
 use super::*;
+use crate::dialplan::Ways;
 
 const SHIPPED: &str = include_str!("../../config/tandem.toml");
 const DEV: &str = include_str!("../../config/dev.toml");
@@ -36,6 +37,7 @@ fn shipped_with_trunk() -> String {
         let code = line.strip_prefix("# ").filter(|code| {
             let key = code.split(" = ").next().unwrap_or_default();
             *code == "[[trunk]]"
+                || *code == "[[group]]"
                 || (*code != key && key.bytes().all(|letter| letter.is_ascii_lowercase() || letter == b'_'))
         });
         code.unwrap_or(line).to_owned() + "\n"
@@ -53,7 +55,9 @@ fn without_a_file_everything_has_a_default() {
 fn the_shipped_file_says_what_the_defaults_are() {
     assert_eq!(good(SHIPPED), Config::default());
     let example = Trunk { password: Secret::new("env GSM1_PASSWORD".into()), ..Trunk::named("gsm-1") };
-    assert_eq!(good(&shipped_with_trunk()).trunks, [example]);
+    let switched_on = good(&shipped_with_trunk());
+    assert_eq!(switched_on.trunks, [example]);
+    assert_eq!(switched_on.groups, [Ways::in_order("gsm", vec!["gsm-1".into()])]);
 }
 
 #[test]
@@ -71,7 +75,7 @@ fn the_shipped_file_has_every_key() {
             })
             .collect();
     let found = mistakes(&text);
-    assert_eq!(found.len(), 14, "{found:?}");
+    assert_eq!(found.len(), 15, "{found:?}");
     for mistake in found {
         let line: usize = mistake.split(':').nth(1).unwrap().parse().unwrap();
         let table = text.lines().skip(line).take_while(|line| !line.starts_with('['));
@@ -306,4 +310,35 @@ fn a_trunks_own_rules_come_before_everybodys() {
         let number = crate::dialplan::caller(presented, &rules).unwrap();
         assert_eq!(number.reveal(), "+380671234567");
     }
+}
+
+#[test]
+fn a_group_names_trunks_that_are_there_and_shares_that_make_a_hundred() {
+    let trunks: String = ["gsm-1", "gsm-2", "sip"]
+        .map(|name| format!("[[trunk]]\nname = '{name}'\npassword = 'p'\n"))
+        .concat();
+    let group = |text: &str| format!("{trunks}[[group]]\nname = 'g'\n{text}\n");
+    let shared = good(&group("trunks = ['sip', 'gsm-*']\nchoose = 'share'\nshares = ['60%', '40%']")).groups;
+    assert_eq!((shared[0].trunks.len(), shared[0].shares.as_slice()), (3, &[60, 20, 20][..]));
+    assert_eq!(good(&group("trunks = ['*']\nchoose = 'share'")).groups[0].shares, [33, 33, 33]);
+    for (text, expected) in [
+        ("trunks = ['gms-1']", "t.toml:12: trunks: unknown trunk 'gms-1' (did you mean 'gsm-1'?)"),
+        ("trunks = []", "t.toml:10: g: a group needs trunks = [\"gsm-1\", \"gsm-*\"]"),
+        ("trunks = ['sip']\nchoose = 'lest_used'", "t.toml:13: choose: unknown word 'lest_used'"),
+        (
+            "trunks = ['sip']\nchoose = 'share'\nshares = ['60%']",
+            "t.toml:10: g: the shares make 100 % together",
+        ),
+        ("trunks = ['sip']\nchoose = 'share'\nshares = ['6']", "'6' is no share"),
+        ("trunks = ['*']\nshares = ['100%']", "t.toml:10: g: shares go with choose = \"share\""),
+        ("trunks = ['*']\nchoose = 'share'\nshares = ['50%', '50%']", "one share for each entry"),
+    ] {
+        let found = mistakes(&group(text)).join("\n");
+        assert!(
+            found.contains(expected) || found.contains("did you mean 'least_used'"),
+            "{expected}: {found}"
+        );
+    }
+    let same = format!("{trunks}[[group]]\nname = 'sip'\ntrunks = ['sip']\n");
+    assert_eq!(mistakes(&same), ["t.toml:10: sip: a trunk has this name"]);
 }

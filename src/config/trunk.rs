@@ -75,11 +75,7 @@ impl Trunk {
             transport: Transport::Udp,
             channels: 8,
             numbers: Vec::new(),
-            caller_from: vec![
-                CallerHeader::PAssertedIdentity,
-                CallerHeader::RemotePartyId,
-                CallerHeader::From,
-            ],
+            caller_from: Profile::Generic.caller_from(),
             number_rules: Vec::new(),
             dial_rules: vec![Rule { strip: "+".into(), add: String::new() }],
             digest: vec![DigestHash::Sha256, DigestHash::Md5],
@@ -132,16 +128,19 @@ pub enum CallerHeader {
     RemotePartyId,
     /// RFC 3261 section 20.20.
     From,
+    /// The display name of From, where some gateways put the number.
+    DisplayName,
 }
 
 impl CallerHeader {
-    /// The header's name.
+    /// The header's name; `display` is From's display name.
     pub fn name(self) -> &'static str {
         match self {
             Self::PAssertedIdentity => "P-Asserted-Identity",
             Self::PPreferredIdentity => "P-Preferred-Identity",
             Self::RemotePartyId => "Remote-Party-ID",
             Self::From => "From",
+            Self::DisplayName => "display",
         }
     }
 }
@@ -193,4 +192,18 @@ pub enum Profile {
     Yeastar,
     /// 2N.
     TwoN,
+}
+
+impl Profile {
+    /// Where its kind of gateway puts the caller's number, where the configuration does not say.
+    pub fn caller_from(self) -> Vec<CallerHeader> {
+        use CallerHeader::{DisplayName, From, PAssertedIdentity, PPreferredIdentity, RemotePartyId};
+        match self {
+            Self::Generic | Self::Openvox | Self::Yeastar => vec![PAssertedIdentity, RemotePartyId, From],
+            // Its From is the line's own user, unless it is told to use the caller's number there.
+            Self::Goip => vec![RemotePartyId, PAssertedIdentity, From],
+            Self::Dinstar => vec![PAssertedIdentity, RemotePartyId, From, DisplayName],
+            Self::TwoN => vec![PAssertedIdentity, PPreferredIdentity, RemotePartyId, From, DisplayName],
+        }
+    }
 }

@@ -17,7 +17,7 @@ pub mod shipped;
 pub use hours::{Hours, LocalTime, Weekday};
 pub use numbers::{Rule, caller, dial_string, normalise};
 pub use parse::Mistake;
-pub use plan::{DialNumber, HangUpWhy, Known, Plan, Route, Step};
+pub use plan::{Choose, DialNumber, HangUpWhy, Known, Plan, Route, Step, Ways};
 pub use route::{Attempt, Origin};
 
 #[cfg(test)]

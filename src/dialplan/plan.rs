@@ -62,8 +62,8 @@ pub enum Step {
     Dial {
         /// Which.
         number: DialNumber,
-        /// Over which trunks, the first that can; empty where a pattern matches no trunk.
-        over: Vec<TrunkName>,
+        /// Over which trunks, the first that can; empty where a pattern matches no trunk. No trunk is in two.
+        over: Vec<Ways>,
         /// How long it rings; `None` is until the network gives up.
         ring_ms: Option<u64>,
         /// The number shown to the called.
@@ -74,6 +74,49 @@ pub enum Step {
         /// How the far end is told.
         why: HangUpWhy,
     },
+}
+
+/// Trunks that stand for one another: a trunk, all that a pattern means, or a `[[group]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ways {
+    /// As the dialplan calls it.
+    pub name: String,
+    /// In the order of the configuration.
+    pub trunks: Vec<TrunkName>,
+    /// Which is tried first.
+    pub choose: Choose,
+    /// For [`Choose::Share`]: how many of a hundred calls each trunk is tried first for, in their order.
+    pub shares: Vec<u32>,
+}
+
+impl Ways {
+    /// Trunks that are tried in their order.
+    pub fn in_order(name: impl Into<String>, trunks: Vec<TrunkName>) -> Self {
+        Self { name: name.into(), trunks, choose: Choose::Order, shares: Vec::new() }
+    }
+}
+
+/// Which trunk of a group is tried first; the others follow when it cannot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Choose {
+    /// In the order of the configuration.
+    Order,
+    /// By lot, each with its share of the calls.
+    Share,
+    /// The one with the smallest part of its channels in use.
+    LeastUsed,
+}
+
+impl Choose {
+    /// The word of the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Order => "order",
+            Self::Share => "share",
+            Self::LeastUsed => "least_used",
+        }
+    }
 }
 
 /// A number to call.
@@ -144,6 +187,8 @@ pub struct Known {
     pub queues: Vec<QueueName>,
     /// All trunks, in the order of the configuration.
     pub trunks: Vec<TrunkName>,
+    /// All groups of trunks; no group has a trunk's name.
+    pub groups: Vec<Ways>,
     /// File names in `dialplans/sounds`.
     pub sounds: Vec<String>,
 }

@@ -1,11 +1,13 @@
 //! The text of dialplans → the plan, or every mistake in it.
 
+use std::collections::BTreeSet;
+
 use crate::dialplan::hours::Hours;
 use crate::dialplan::numbers::normalise;
 use crate::dialplan::parse::{Mistake, Page, Table, did_you_mean, duration_ms, word};
 use crate::dialplan::pattern::{NumberPattern, name_fits};
 use crate::dialplan::plan::{
-    DialNumber, HangUpWhy, Known, MAX_FILE_BYTES, MAX_ROUTES, MAX_STEPS, Plan, Route, Step,
+    DialNumber, HangUpWhy, Known, MAX_FILE_BYTES, MAX_ROUTES, MAX_STEPS, Plan, Route, Step, Ways,
 };
 use crate::dialplan::route::{From, When};
 use crate::dialplan::shadow::shadows;
@@ -250,26 +252,47 @@ fn read_dial(table: Table<'_>, known: &Known) -> Option<Step> {
     Some(Step::Dial { number: number?, over, ring_ms, show })
 }
 
-fn read_over(table: &Table<'_>, known: &Known) -> Vec<TrunkName> {
+fn read_over(table: &Table<'_>, known: &Known) -> Vec<Ways> {
     let line = table.value("over").map_or(table.line(), |value| value.line);
-    let Some(patterns) =
-        table.one_or_more("over", |text| trunks(text, known).map(|found| (text.to_owned(), found)))
-    else {
+    let Some(all) = table.one_or_more("over", |text| ways(text, known)) else {
         table.page().wrong(line, "dial needs trunks: over = [\"gsm-1\", \"gsm-*\"]");
         return Vec::new();
     };
-    let mut over: Vec<TrunkName> = Vec::new();
-    for (pattern, found) in patterns {
-        if found.is_empty() {
-            table.page().warn(line, format!("no trunk is called like '{pattern}' yet"));
+    let mut seen: BTreeSet<TrunkName> = BTreeSet::new();
+    let mut over = Vec::new();
+    for mut ways in all {
+        if ways.trunks.is_empty() {
+            table.page().warn(line, format!("no trunk is called like '{}' yet", ways.name));
         }
-        for trunk in found {
-            if !over.contains(&trunk) {
-                over.push(trunk);
-            }
+        let fresh: Vec<bool> = ways.trunks.iter().map(|trunk| seen.insert(trunk.clone())).collect();
+        keep(&mut ways.trunks, &fresh);
+        keep(&mut ways.shares, &fresh);
+        if !ways.trunks.is_empty() {
+            over.push(ways);
         }
     }
     over
+}
+
+/// Keeps those whose place says so; a trunk is tried where it is named first.
+fn keep<T>(all: &mut Vec<T>, fresh: &[bool]) {
+    let mut places = fresh.iter();
+    all.retain(|_| places.next().copied().unwrap_or(true));
+}
+
+/// A group, a trunk, or all trunks that a pattern means.
+fn ways(text: &str, known: &Known) -> Result<Ways, String> {
+    if let Some(group) = known.groups.iter().find(|group| group.name == text) {
+        return Ok(group.clone());
+    }
+    match trunks(text, known) {
+        Ok(found) => Ok(Ways::in_order(text, found)),
+        Err(_) => {
+            let groups = known.groups.iter().map(|group| group.name.as_str());
+            let what = if known.groups.is_empty() { "trunk" } else { "trunk or group" };
+            Err(unknown(what, text, known.trunks.iter().map(TrunkName::as_str).chain(groups)))
+        }
+    }
 }
 
 /// A number that the dialplan itself names; it is written as it is to be used.

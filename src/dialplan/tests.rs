@@ -7,6 +7,7 @@ fn known() -> Known {
     Known {
         queues: ["orders", "seniors"].map(Into::into).to_vec(),
         trunks: ["gsm-1", "gsm-2", "sip-1"].map(Into::into).to_vec(),
+        groups: Vec::new(),
         sounds: ["welcome.wav", "hold.wav", "sorry.wav"].map(str::to_owned).to_vec(),
     }
 }
@@ -106,7 +107,10 @@ fn steps_are_read_as_they_are_written() {
     assert_eq!(route.steps[1], queue);
     let dial = Step::Dial {
         number: DialNumber::Fixed(Number::new("+380671234567")),
-        over: vec!["gsm-2".into(), "gsm-1".into()],
+        over: vec![
+            Ways::in_order("gsm-2", vec!["gsm-2".into()]),
+            Ways::in_order("gsm-*", vec!["gsm-1".into()]),
+        ],
         ring_ms: Some(25_000),
         show: Some(Number::new("+380441234567")),
     };
@@ -138,4 +142,25 @@ fn too_much_is_refused() {
     assert!(Plan::read(&[("big.toml".into(), big)], &known()).is_err());
     let many = "[[route]]\nname = 'a'\ndo = [{ play = 'hold.wav' }]\n".repeat(plan::MAX_ROUTES + 1);
     assert!(Plan::read(&[("many.toml".into(), many)], &known()).is_err());
+}
+
+#[test]
+fn a_dial_goes_over_groups_and_each_trunk_stands_once() {
+    let trunks = ["sip-1", "gsm-1"].map(Into::into).to_vec();
+    let group = Ways { name: "cheap".into(), trunks, choose: Choose::Share, shares: vec![70, 30] };
+    let dial = |over: &str| {
+        let text = format!("[[route]]\nname = 'a'\ndo = [{{ dial = '+380671112233', over = {over} }}]\n");
+        Plan::read(&[("t.toml".to_owned(), text)], &Known { groups: vec![group.clone()], ..known() })
+    };
+    let over = |plan: Plan| match plan.routes().next().map(|route| route.steps[0].clone()) {
+        Some(Step::Dial { over, .. }) => over,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(over(dial("'cheap'").unwrap()), std::slice::from_ref(&group));
+    let behind = over(dial("['gsm-1', 'cheap', '*']").unwrap());
+    let names = |ways: &Ways| ways.trunks.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    assert_eq!(behind.iter().map(names).collect::<Vec<_>>(), ["gsm-1", "sip-1", "gsm-2"]);
+    assert_eq!(behind[1].shares, [70]);
+    let wrong = dial("'chaep'").unwrap_err()[0].to_string();
+    assert_eq!(wrong, "t.toml:3: over: unknown trunk or group 'chaep' (did you mean 'cheap'?)");
 }

@@ -410,6 +410,7 @@ mod tests {
             digest: Vec::new(),
             prack: true,
             health: sip::Health::default(),
+            profile: sip::Profile::default(),
         };
         let setup = Setup {
             node_name: "test".to_owned(),

@@ -220,6 +220,10 @@ fn identities(headers: &Headers) -> Vec<Identity> {
         let Some(known) = known else { continue };
         for value in split_list(header.value()) {
             let Ok(address) = NameAddr::read(value) else { continue };
+            // Remote-Party-ID may name either end (draft-ietf-sip-privacy-04 section 5).
+            if address.params.get("party").is_some_and(|party| !party.eq_ignore_ascii_case("calling")) {
+                continue;
+            }
             if found.len() < MAX_IDENTITIES {
                 let user = cut(address.uri.user_text().unwrap_or_default());
                 let display = cut(address.display.unwrap_or_default());

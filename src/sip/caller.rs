@@ -14,6 +14,7 @@ use super::dialog::reliable::{OPTION, Reliable};
 use super::header::NameAddr;
 use super::leg::{Leg, LegTimer, Stage};
 use super::message::{Headers, Method, Name, Request, Response};
+use super::profile::{Profile, Refused, of_refusal};
 use super::reply::{SUPPORTED, reread};
 use super::transaction::timer::{Armed, GIVE_UP_MS};
 use super::transaction::{Heard, Purpose};
@@ -212,6 +213,7 @@ impl Sip {
             let to = leg.home.remote().ip().to_canonical();
             self.wire.tell(Event::InviteSent { leg: leg.id, to });
         }
+        leg.asked_at = now.mono_ms;
     }
 
     /// What became of our INVITE.
@@ -305,8 +307,13 @@ impl Sip {
             return;
         }
         let Some(leg) = self.legs.get_mut(id) else { return };
-        let why = cause::of_response(response);
-        let way = cause::way_of(&response.headers, response.code);
+        let profile = match &leg.party {
+            Party::Trunk(name) => self.trunks.get(name).map(|account| account.profile).unwrap_or_default(),
+            Party::Operator(_) => Profile::Generic,
+        };
+        let after_ms = now.mono_ms.saturating_sub(leg.asked_at);
+        let rang = leg.rung || !leg.early_sdp.is_empty();
+        let (why, way) = of_refusal(response, Refused { profile, after_ms, rang });
         self.wire.fail(leg, response.code, why, way);
         self.remove(id);
     }
@@ -466,6 +473,7 @@ pub(crate) fn new_leg(
         ack: None,
         sent_away: Vec::new(),
         retries: 0,
+        asked_at: 0,
         proofs: 0,
         changes: super::dialog::change::Changes::default(),
         refresh: Refresh::default(),

@@ -1,11 +1,10 @@
-//! Why a leg ended: SIP status ⇄ Q.850 cause ⇄ plain words, and whether a person or the way said no.
+//! Why a leg ended: SIP status ⇄ Q.850 cause ⇄ plain words.
 //!
 //! Invariant: what the far network says in `Reason: Q.850` (RFC 3326) wins over the table, because
 //! gateways disagree in how they map causes to statuses.
 
 use super::header::Reason;
-use super::message::{Headers, Name, Response};
-use super::words::Way;
+use super::message::{Headers, Name};
 use crate::fact::Cause;
 
 /// The longest text taken from a peer.
@@ -90,24 +89,6 @@ pub(crate) fn of_headers(headers: &Headers, sip: u16, otherwise: u16) -> Cause {
     Cause { q850: number, sip, words }
 }
 
-/// What a refusal of our INVITE says.
-pub(crate) fn of_response(response: &Response) -> Cause {
-    of_headers(&response.headers, response.code, q850_of(response.code))
-}
-
-/// Who failed.
-pub(crate) fn way_of(headers: &Headers, code: u16) -> Way {
-    match headers.q850() {
-        Some(1..=3 | 17..=22 | 28) => return Way::Person,
-        Some(27 | 34..=63) => return Way::Way,
-        Some(_) | None => {}
-    }
-    match code {
-        404 | 410 | 480 | 484..=487 | 600 | 603 | 604 => Way::Person,
-        _ => Way::Way,
-    }
-}
-
 /// Our Reason header.
 pub(crate) fn reason_of(cause: &Cause) -> (Name, String) {
     let q850 = if cause.q850 == 0 { 16 } else { cause.q850 };
@@ -118,25 +99,6 @@ pub(crate) fn reason_of(cause: &Cause) -> (Name, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_person_says_busy_and_a_way_says_unavailable() {
-        let none = Headers::default();
-        for (code, way) in [
-            (486, Way::Person),
-            (603, Way::Person),
-            (404, Way::Person),
-            (503, Way::Way),
-            (408, Way::Way),
-            (500, Way::Way),
-            (403, Way::Way),
-        ] {
-            assert_eq!(way_of(&none, code), way, "{code}");
-        }
-        let mut full = Headers::default();
-        full.push(Name::Reason, "Q.850;cause=34;text=\"no channel\"");
-        assert_eq!(way_of(&full, 486), Way::Way);
-    }
 
     #[test]
     fn the_reason_header_wins_over_the_table() {

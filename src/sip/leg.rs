@@ -20,7 +20,7 @@ use super::dialog::refresh::Refresh;
 use super::dialog::reliable::Reliable;
 use super::transaction::timer::Armed;
 use crate::fact::{Cause, Party};
-use crate::terms::LegId;
+use crate::terms::{LegId, MonoMs};
 
 /// The timers of a leg.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -128,6 +128,9 @@ pub(crate) struct Leg {
     pub(crate) sent_away: Vec<String>,
     /// How often the INVITE was sent anew after 422.
     pub(crate) retries: u8,
+    /// When its INVITE went out last.
+    #[serde(default)]
+    pub(crate) asked_at: MonoMs,
     /// How often a request of it was sent anew with a proof.
     #[serde(default)]
     pub(crate) proofs: u8,

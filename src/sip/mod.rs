@@ -20,6 +20,7 @@ mod cause;
 mod dialog;
 mod entropy;
 mod leg;
+mod profile;
 mod receive;
 mod register;
 mod registrar;
@@ -32,7 +33,7 @@ mod within;
 mod words;
 
 use crate::fact::Party;
-use crate::record::{Record, decode, shift_ms};
+use crate::record::{Record, decode, moved, shift_ms};
 use crate::terms::{LegId, MonoMs, Now, OperatorName, WallMs};
 
 use auth::NONCE_LIFE_MS;
@@ -46,6 +47,7 @@ use transaction::{Incoming, Outgoing, RESTORE_GAP, Transactions, Wake};
 use trunk::Trunks;
 use wire::Wire;
 
+pub use profile::Profile;
 pub use words::{
     Command, Config, Counts, Event, Health, Identity, Input, Invited, Output, Path, Prefix, Provider,
     TrunkAccount, TrunkKind, Way,
@@ -104,6 +106,7 @@ impl Sip {
             "leg" => {
                 if let Ok((at, mut leg)) = decode::<Leg>(value) {
                     leg.armed.shift(shift_ms(at, now));
+                    leg.asked_at = moved(leg.asked_at, shift_ms(at, now));
                     leg.dialog.jump();
                     leg.forks.iter_mut().for_each(|fork| fork.dialog.jump());
                     leg.reliable.jump();

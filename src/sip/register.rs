@@ -186,6 +186,13 @@ impl Sip {
             moved.insert(id);
         }
         self.wire.tx.reroute(&moved, path);
+        if matches!(who, Party::Trunk(_)) {
+            // A gateway at another place may have started anew and know none of its calls: it is asked.
+            // What it does not know ends by 481; what it knows is refreshed by the same question.
+            for id in moved {
+                self.refresh_due(id, now);
+            }
+        }
     }
 
     /// An account's devices are taken away.

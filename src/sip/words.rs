@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::fact::{Cause, Party};
 use crate::sip::digest::{Algorithm, Ha1, Login};
 use crate::sip::guard::{Ban, Rules};
+use crate::sip::profile::Profile;
 use crate::terms::{FlowId, LegId, Number, OperatorName, Secret, TrunkName};
 
 /// What the SIP machine must be told once.
@@ -187,6 +188,8 @@ pub struct TrunkAccount {
     pub health: Health,
     /// Whether our INVITEs to it say that we take reliable provisional answers (RFC 3262).
     pub prack: bool,
+    /// What its refusals mean.
+    pub profile: Profile,
 }
 
 /// How a trunk is asked by OPTIONS whether it lives.

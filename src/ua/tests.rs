@@ -102,6 +102,7 @@ impl Switch {
                 digest: vec![Algorithm::Sha256],
                 health: crate::sip::Health::default(),
                 prack: true,
+                profile: crate::sip::Profile::default(),
             }])),
             now,
         );

@@ -78,6 +78,7 @@ impl Hand {
             digest: vec![Algorithm::Sha256, Algorithm::Md5],
             health: crate::sip::Health::default(),
             prack: true,
+            profile: crate::sip::Profile::default(),
         };
         hand.tell(Command::Trunks(vec![
             trunk("gsm", gateway, vec![prefix("203.0.113.0", 24)]),

@@ -13,6 +13,7 @@ mod attacks;
 mod browser;
 mod calls;
 mod forks;
+mod gateway;
 mod hand;
 mod linear;
 mod provider;

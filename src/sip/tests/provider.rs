@@ -4,7 +4,7 @@ use super::hand::{Hand, reply, udp};
 use crate::fact::Party;
 use crate::sip::digest::Login;
 use crate::sip::message::{Message, Method, Name, Request};
-use crate::sip::{Command, Event, Health, Path, Prefix, Provider, TrunkAccount, TrunkKind, Way};
+use crate::sip::{Command, Event, Health, Path, Prefix, Profile, Provider, TrunkAccount, TrunkKind, Way};
 use crate::terms::{LegId, Number, Secret};
 
 const FIRST: &str = "198.51.100.10:5060";
@@ -28,6 +28,7 @@ fn account(servers: &[&str]) -> TrunkAccount {
         digest: Vec::new(),
         health: Health::default(),
         prack: true,
+        profile: Profile::default(),
     }
 }
 
@@ -39,6 +40,7 @@ fn gateway() -> TrunkAccount {
         digest: Vec::new(),
         health: Health::default(),
         prack: true,
+        profile: Profile::default(),
     }
 }
 

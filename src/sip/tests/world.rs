@@ -99,6 +99,7 @@ impl World {
             digest: Vec::new(),
             health: crate::sip::Health::default(),
             prack: true,
+            profile: crate::sip::Profile::default(),
         };
         let now = self.at();
         self.machines[side as usize]

@@ -492,6 +492,7 @@ mod tests {
             digest: Vec::new(),
             health: super::super::Health::default(),
             prack: true,
+            profile: super::super::Profile::default(),
         }
     }
 

@@ -100,6 +100,7 @@ impl Sip {
         let client = self.wire.ask(leg, request, purpose, now);
         if begins {
             leg.stage = Stage::Calling { client, heard: false, cancelled: false };
+            leg.asked_at = now.mono_ms;
             self.wire.arm(leg, LegTimer::Silent, super::super::caller::SILENT_MS, now);
         } else if is_change {
             leg.changes.asked_again(client, number);

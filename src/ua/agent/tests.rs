@@ -58,6 +58,7 @@ impl World {
             digest,
             health: crate::sip::Health::default(),
             prack: true,
+            profile: crate::sip::Profile::default(),
         };
         let now = Now { mono_ms: 1_000, wall_ms: 1_700_000_001_000 };
         switch.handle(Input::Command(Command::Trunks(vec![account])), now);

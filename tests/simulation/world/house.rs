@@ -67,6 +67,7 @@ pub(super) fn setup(shape: &Shape, (queues, trunks): (usize, usize), epoch: u64,
     let known = Known {
         queues: queues.iter().map(|queue| queue.name.clone()).collect(),
         trunks: trunks.clone(),
+        groups: Vec::new(),
         sounds: ["welcome.wav", "hold.wav", "sorry.wav"].map(str::to_owned).to_vec(),
     };
     let night = "{ queue = \"night\", wait = \"8s\" },";
@@ -79,6 +80,7 @@ pub(super) fn setup(shape: &Shape, (queues, trunks): (usize, usize), epoch: u64,
             name: name.clone(),
             channels: 4,
             caller_from: vec!["P-Asserted-Identity".to_owned(), "From".to_owned()],
+            account: String::new(),
             number_rules: Vec::new(),
             dial_rules: Vec::new(),
             codecs: vec![Codec::Pcma, Codec::Pcmu],
@@ -152,5 +154,6 @@ pub(super) fn trunk_account(number: usize, name: &TrunkName) -> TrunkAccount {
         digest: vec![Algorithm::Sha256, Algorithm::Md5],
         health: tandem::sip::Health { every_ms: 30_000, timeout_ms: 4_000 },
         prack: true,
+        profile: tandem::sip::Profile::default(),
     }
 }
