@@ -332,6 +332,15 @@ pub enum What {
     Held,
     /// And took it back.
     Resumed,
+    /// An operator handed the other party over, and the new one talks with it.
+    Transferred {
+        /// Whose wish it was.
+        by: OperatorName,
+        /// The operator in the call now.
+        operator: Option<OperatorName>,
+        /// The new party's trunk.
+        trunk: Option<TrunkName>,
+    },
     /// A digit was pressed (its value is not kept: it may be a card number).
     Digit {
         /// By whom.

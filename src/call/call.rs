@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::call::hunt::Hunt;
 use crate::call::leg::Leg;
+use crate::call::transfer::Transfer;
 use crate::dialplan::Step;
 use crate::fact::{CallResult, Cause, Direction};
 use crate::record::moved;
@@ -99,6 +100,10 @@ pub struct Call {
     pub held: bool,
     /// When something must happen: the end of a farewell, the longest talk time.
     pub deadline_ms: Option<MonoMs>,
+    /// Whether it is being handed over to somebody else.
+    pub transfer: Option<Transfer>,
+    /// Whether it was.
+    pub transferred: bool,
     /// Counts prompts, so that the end of an old one is not taken for a new one's.
     pub tokens: u64,
 }
@@ -109,18 +114,21 @@ impl Call {
         if self.first.id == id {
             return Some(&mut self.first);
         }
-        self.second.as_mut().filter(|leg| leg.id == id)
+        let aside = self.transfer.as_mut().and_then(|transfer| transfer.aside.as_mut());
+        self.second.as_mut().into_iter().chain(aside).find(|leg| leg.id == id)
     }
 
-    /// Both legs, as far as they are there.
+    /// Its legs, as far as they are there: two, and that of him who hands the call over.
     pub fn legs(&self) -> impl Iterator<Item = &Leg> {
-        std::iter::once(&self.first).chain(self.second.as_ref())
+        std::iter::once(&self.first).chain(self.second.as_ref()).chain(self.aside())
     }
 
     /// Whether the operator is in the call, or it rings at his desk.
     pub fn concerns(&self, operator: &OperatorName) -> bool {
         let rings_there = matches!(&self.stage, Stage::Offering { operator: at, .. } if at == operator);
-        rings_there || self.operator.as_ref() == Some(operator)
+        let handed =
+            self.transfer.as_ref().is_some_and(|transfer| transfer.target.as_ref() == Some(operator));
+        rings_there || handed || self.operator.as_ref() == Some(operator)
     }
 
     /// Waiting before the answer, milliseconds.

@@ -22,6 +22,7 @@ mod restate;
 mod setup;
 mod sound;
 mod talk;
+mod transfer;
 mod walk;
 mod words;
 
@@ -43,6 +44,7 @@ pub use call::{Call, Stage};
 pub use leg::Leg;
 pub use ports::{Local, PortRecord, QUARANTINE_MS};
 pub use setup::{Limits, MediaSetup, Queue, Setup, Trunk};
+pub use transfer::Transfer;
 
 use ports::Ports;
 
@@ -109,6 +111,15 @@ pub enum Input {
         call: CallId,
         /// Hold or take back.
         on: bool,
+    },
+    /// A desk hands the call over to a number or a colleague.
+    Transfer {
+        /// Which.
+        call: CallId,
+        /// Whose wish it is.
+        by: OperatorName,
+        /// To whom.
+        to: String,
     },
     /// A desk presses digits towards the far end.
     Digits {
@@ -387,6 +398,7 @@ impl Calls {
                 self.with(call, now, |call, room| call.hang_up_by_desk(room, by, now))
             }
             Input::Hold { call, on } => return self.try_with(call, now, |call, room| call.hold(room, on)),
+            Input::Transfer { call, by, to } => return self.transfer(call, &by, &to, now),
             Input::Digits { call, digits } => {
                 return self.try_with(call, now, |call, room| call.press(room, &digits));
             }
@@ -550,6 +562,10 @@ impl Calls {
                 self.invited(*invited, now);
                 return;
             }
+            sip::Event::Referred { leg, to, replaces } => {
+                self.referred(*leg, to, *replaces, now);
+                return;
+            }
             sip::Event::Registered { who, path, .. } => {
                 self.shared_touched = true;
                 let address = path.local().ip().to_canonical();
@@ -632,18 +648,18 @@ impl Calls {
 
 /// What the indexes know a call by.
 struct Held {
-    legs: [Option<LegId>; 2],
-    ports: [Option<PortId>; 2],
+    legs: [Option<LegId>; 3],
+    ports: [Option<PortId>; 3],
     deadline_ms: Option<MonoMs>,
 }
 
 impl Held {
     fn of(call: &Call) -> Self {
         let port = |leg: &Leg| leg.port.as_ref().map(|port| port.id);
-        let second = call.second.as_ref();
+        let (second, aside) = (call.second.as_ref(), call.aside());
         Self {
-            legs: [Some(call.first.id), second.map(|leg| leg.id)],
-            ports: [port(&call.first), second.and_then(port)],
+            legs: [Some(call.first.id), second.map(|leg| leg.id), aside.map(|leg| leg.id)],
+            ports: [port(&call.first), second.and_then(port), aside.and_then(port)],
             deadline_ms: call.deadline_ms,
         }
     }

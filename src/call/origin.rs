@@ -11,7 +11,7 @@ use crate::call::walk::limit_to;
 use crate::call::words::cause;
 use crate::call::{Calls, Denied, Ending, Next, OWN_PHONE_MS, Output, Reach, Room};
 use crate::dialplan::{self, Attempt, LocalTime, Origin};
-use crate::fact::{CallResult, Cause, Direction, Party, What};
+use crate::fact::{CallResult, Cause, Direction, LegState, Party, What};
 use crate::sdp::negotiate as sdp;
 use crate::sip;
 use crate::terms::{CallId, MonoMs, Now, Number, OperatorName, QueueName, TrunkName};
@@ -48,13 +48,18 @@ struct Beginning {
     line: Number,
     trunk: Option<TrunkName>,
     operator: Option<OperatorName>,
+    /// The worker of the call that he holds meanwhile.
+    beside: Option<usize>,
 }
 
 impl Calls {
     /// An INVITE came in.
     pub(super) fn invited(&mut self, invited: sip::Invited, now: Now) {
         let leg = invited.leg;
-        if let Err((code, why)) = self.may_begin(&invited, now) {
+        // Whoever takes his own call over to another phone begins none.
+        if invited.replaces.is_none()
+            && let Err((code, why)) = self.may_begin(&invited, now)
+        {
             let (from, called) = (invited.from.clone(), self.number(&invited.to_user));
             self.room.out.push_back(Output::Refused { from, called, cause: why.clone() });
             self.room.sip(sip::Command::Reject { leg, code, cause: why });
@@ -70,6 +75,9 @@ impl Calls {
                 return;
             }
         };
+        if let Some(other) = invited.replaces {
+            return self.take_place(&invited, offer, other, now);
+        }
         let address = invited.path.local().ip().to_canonical();
         let remote = invited.path.remote().ip().to_canonical();
         let browser = invited.path.flow().is_some();
@@ -96,7 +104,10 @@ impl Calls {
         now: Now,
     ) -> Result<CallId, Denied> {
         let number = self.number(to);
-        self.guard_dial(operator, &number, now)?;
+        if self.calls.values().any(|call| call.concerns(operator)) {
+            return Err(Denied { status: 409, words: "you are in a call: end it first".to_owned() });
+        }
+        self.guard_number(operator, &number, now)?;
         let party = Party::Operator(operator.clone());
         if !self.room.is_registered(&party) {
             return Err(Denied {
@@ -121,6 +132,7 @@ impl Calls {
             line: Number::default(),
             trunk: None,
             operator: Some(operator.clone()),
+            beside: None,
         };
         let id = self.begin(beginning, Stage::Calling, now);
         self.with(id, now, |call, room| call.call_own_phone(room, trunk, now));
@@ -158,7 +170,7 @@ impl Calls {
     }
 
     /// What was dialled, by the house's rules; withheld when it is not a number.
-    fn number(&self, typed: &str) -> Number {
+    pub(super) fn number(&self, typed: &str) -> Number {
         dialplan::normalise(typed, &self.room.setup.numbers).unwrap_or_default()
     }
 
@@ -168,9 +180,29 @@ impl Calls {
 
     /// The toll guard and the state of the operator's own phone.
     fn guard_dial(&mut self, operator: &OperatorName, number: &Number, now: Now) -> Result<(), Denied> {
-        if self.calls.values().any(|call| call.concerns(operator)) {
+        if self.calls.values().any(|call| call.concerns(operator)) && self.beside(operator).is_none() {
             return Err(Denied { status: 409, words: "you are in a call: end it first".to_owned() });
         }
+        self.guard_number(operator, number, now)
+    }
+
+    /// The worker of the one call that the operator's phone holds: while it does, he may ask somebody else.
+    fn beside(&self, operator: &OperatorName) -> Option<usize> {
+        let party = Party::Operator(operator.clone());
+        let own = |call: &&Call| call.legs().any(|leg| leg.party == party);
+        let mut his = self.calls.values().filter(own);
+        let (Some(call), None) = (his.next(), his.next()) else { return None };
+        let holds = call.legs().any(|leg| leg.party == party && leg.state == LegState::Held);
+        (holds && !call.held && matches!(call.stage, Stage::Talking)).then_some(call.worker)
+    }
+
+    /// The toll guard.
+    pub(super) fn guard_number(
+        &mut self,
+        operator: &OperatorName,
+        number: &Number,
+        now: Now,
+    ) -> Result<(), Denied> {
         if number.is_withheld() {
             return Err(Denied {
                 status: 422,
@@ -221,6 +253,7 @@ impl Calls {
             called,
             trunk: Some(name),
             operator: None,
+            beside: None,
         }
     }
 
@@ -234,16 +267,19 @@ impl Calls {
             called,
             line: Number::default(),
             trunk: None,
+            beside: self.beside(&operator),
             operator: Some(operator),
         }
     }
 
     /// Makes the call and tells of it.
     fn begin(&mut self, beginning: Beginning, stage: Stage, now: Now) -> CallId {
-        let Beginning { direction, first, caller, called, line, trunk, operator } = beginning;
+        let Beginning { direction, first, caller, called, line, trunk, operator, beside } = beginning;
         let id = fresh_id(&mut self.room, now);
         let workers = self.room.setup.media.webrtc_ports.len().max(1);
-        let worker = usize::try_from(self.room.rng.next_u32()).unwrap_or(0) % workers;
+        let any = usize::try_from(self.room.rng.next_u32()).unwrap_or(0) % workers;
+        // The two calls of an operator may become one: one worker must hold them.
+        let worker = beside.unwrap_or(any);
         self.room.fact(
             id,
             What::Arrived {
@@ -258,6 +294,8 @@ impl Calls {
         if let Some(trunk) = &trunk {
             self.room.count(trunk, 1);
         }
+        // The floor knows him by the call that he holds.
+        let operator = operator.filter(|_| beside.is_none());
         if let Some(operator) = &operator {
             let (operator, number) = (operator.clone(), called.clone());
             self.room.out.push_back(Output::Engaged { operator: operator.clone(), call: id, talking: false });
@@ -283,6 +321,8 @@ impl Calls {
             answered_ms: None,
             answered_at: None,
             held: false,
+            transfer: None,
+            transferred: false,
             deadline_ms: None,
             tokens: 0,
         };

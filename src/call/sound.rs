@@ -90,26 +90,39 @@ impl Call {
             return Err(self.offer_late(room, now));
         };
         let mut first = self.first.clone();
-        let browser = matches!(offer.remote, sdp::Remote::WebRtc(_));
-        if self.open_port(room, &mut first, browser, now).is_none() {
-            return Err(self.refuse(room, 503, cause(47, 503, "no media port is free")));
+        let answered = self.answer_leg(room, &mut first, &offer, now);
+        self.first = first;
+        match answered {
+            Ok(()) => Ok(()),
+            Err(why) => Err(self.refuse(room, why.sip, why)),
         }
-        let media = &room.setup.media;
-        let local = first.local(media.fingerprint);
-        let prefer = match &first.party {
+    }
+
+    /// Opens the media end of a leg that called us and answers its offer.
+    pub(super) fn answer_leg(
+        &self,
+        room: &mut Room,
+        leg: &mut Leg,
+        offer: &sdp::Offer,
+        now: Now,
+    ) -> Result<(), Cause> {
+        let browser = matches!(offer.remote, sdp::Remote::WebRtc(_));
+        if self.open_port(room, leg, browser, now).is_none() {
+            return Err(cause(47, 503, "no media port is free"));
+        }
+        let local = leg.local(room.setup.media.fingerprint);
+        let prefer = match &leg.party {
             Party::Trunk(trunk) => laws_of(room, trunk, None),
             Party::Operator(_) => BOTH_LAWS.to_vec(),
         };
-        let answered = local.map(|local| sdp::answer(&offer, &local, &prefer));
-        self.first = first;
-        let Some(Ok((agreed, text))) = answered else {
-            return Err(self.refuse(room, 488, cause(79, 488, "no codec in common: PCMA or PCMU is needed")));
+        let Some(Ok((agreed, text))) = local.map(|local| sdp::answer(offer, &local, &prefer)) else {
+            return Err(cause(79, 488, "no codec in common: PCMA or PCMU is needed"));
         };
-        self.first.agreed = Some(agreed);
-        self.first.state = LegState::Up;
-        self.connect(room, &self.first);
-        room.sip(sip::Command::Answer { leg: self.first.id, sdp: Bytes::from(text) });
-        self.tell_leg(room, &self.first);
+        leg.agreed = Some(agreed);
+        leg.state = LegState::Up;
+        self.connect(room, leg);
+        room.sip(sip::Command::Answer { leg: leg.id, sdp: Bytes::from(text) });
+        self.tell_leg(room, leg);
         Ok(())
     }
 
@@ -212,7 +225,7 @@ impl Call {
         }
     }
 
-    fn close_leg(&self, room: &mut Room, leg: Leg, why: Cause, alive: bool, now: Now) {
+    pub(super) fn close_leg(&self, room: &mut Room, leg: Leg, why: Cause, alive: bool, now: Now) {
         if alive {
             room.sip(sip::Command::HangUp { leg: leg.id, cause: why.clone() });
         }
@@ -242,7 +255,10 @@ impl Call {
         let Ending { result, cause: why, by } = ending;
         #[cfg(test)]
         crate::call::failpoint::pass("call/finish");
+        self.drop_transfer(room, &why, now);
         self.leave_floor(room);
+        let result =
+            if self.transferred && result == CallResult::Answered { CallResult::Transferred } else { result };
         let first_alive = !matches!(by, "first leg");
         let second_alive = !matches!(by, "second leg");
         self.drop_second(room, why.clone(), second_alive, now);
@@ -310,6 +326,9 @@ impl Call {
                 (Sound::File(music.as_str().into()), true)
             }
             (Stage::Dialling(hunt), _) if hunt.ringback => (Sound::Ringback, true),
+            (Stage::Dialling(hunt), _) if self.transfer.is_some() && !hunt.heard => {
+                return self.music_on_hold(room);
+            }
             (Stage::Farewell { result: CallResult::Answered, .. }, _) => {
                 (Sound::File(room.setup.time_is_up.as_str().into()), false)
             }

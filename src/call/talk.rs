@@ -18,6 +18,9 @@ use crate::terms::{LegId, Now, OperatorName, PortId};
 impl Call {
     /// SIP says something about one of the legs.
     pub(super) fn on_sip(&mut self, room: &mut Room, leg: LegId, event: sip::Event, now: Now) -> Next {
+        if self.is_aside(leg) {
+            return self.on_aside(room, leg, event, now);
+        }
         let is_first = leg == self.first.id;
         match event {
             sip::Event::InviteSent { to, .. } => self.may_sound(room, leg, to),
@@ -41,6 +44,7 @@ impl Call {
             sip::Event::Ended { cause, .. } => self.second_ended(room, cause, now),
             sip::Event::EarlyMedia { .. }
             | sip::Event::ChangeRefused { .. }
+            | sip::Event::Referred { .. }
             | sip::Event::Invited(_)
             | sip::Event::Registered { .. }
             | sip::Event::PhoneLost { .. }
@@ -62,7 +66,7 @@ impl Call {
             }
         }
         // A carrier that promised sound (183) and sent none is still rung for by us.
-        if matches!(leg.party, Party::Trunk(_)) {
+        if matches!(leg.party, Party::Trunk(_)) || self.transfer.is_some() {
             self.far_rings(room);
         }
         self.second = Some(leg);
@@ -144,6 +148,7 @@ impl Call {
                 self.queue = Some(queue);
                 room.out.push_back(Output::Accepted { call: self.id, operator });
             }
+            Stage::Dialling(_) if self.transfer.is_some() => return self.transfer_done(room, now),
             Stage::Dialling(_) => {
                 if let Some(operator) = self.operator.clone() {
                     room.out.push_back(Output::Engaged { operator, call: self.id, talking: true });
@@ -162,8 +167,9 @@ impl Call {
     fn begin_talk(&mut self, room: &mut Room, now: Now) {
         self.stop(room);
         self.join(room);
-        self.answered_ms = Some(now.mono_ms);
-        self.answered_at = Some(now.wall_ms);
+        // A caller who came back after a transfer has talked before.
+        self.answered_ms.get_or_insert(now.mono_ms);
+        self.answered_at.get_or_insert(now.wall_ms);
         let limit = room.setup.limits.call_duration_ms;
         self.deadline_ms = (limit > 0).then(|| now.mono_ms.saturating_add(limit));
         self.stage = Stage::Talking;
@@ -235,6 +241,7 @@ impl Call {
     fn first_ended(&self, why: Cause) -> Next {
         let (result, why) = match &self.stage {
             Stage::Talking => (CallResult::Answered, why),
+            Stage::Dialling(_) if self.transfer.is_some() => (CallResult::Answered, why),
             // Why it did not come up stays true, whoever put the phone down first.
             Stage::Farewell { result, cause } => (*result, cause.clone()),
             Stage::Calling
@@ -395,6 +402,7 @@ impl Call {
         match self.stage.clone() {
             Stage::Farewell { result, cause } => Next::Over(Ending { result, cause, by: "system" }),
             Stage::Talking => self.time_is_up(room, now),
+            Stage::Dialling(_) if self.transfer.is_some() => self.time_is_up(room, now),
             Stage::Calling
             | Stage::Greeting { .. }
             | Stage::Waiting { .. }
@@ -406,6 +414,7 @@ impl Call {
     /// A forgotten call ends with an announcement to the caller.
     fn time_is_up(&mut self, room: &mut Room, now: Now) -> Next {
         let why = cause(102, 0, "the longest call time is over");
+        self.drop_transfer(room, &why, now);
         self.drop_second(room, why.clone(), true, now);
         self.play(room, Sound::File(room.setup.time_is_up.as_str().into()), false);
         self.deadline_ms = Some(now.mono_ms.saturating_add(crate::call::ANNOUNCEMENT_MS));
@@ -421,6 +430,11 @@ impl Call {
                 room.out.push_back(Output::Declined { call: self.id, operator, refused: true });
                 return Next::Goes;
             }
+            Stage::Dialling(_) if self.aside().is_some_and(|leg| leg.party == Party::Operator(by)) => {
+                self.aside_leaves(room, normal(), true, now);
+                return Next::Goes;
+            }
+            Stage::Dialling(_) if self.transfer.is_some() => (CallResult::Answered, normal()),
             Stage::Talking => (CallResult::Answered, normal()),
             Stage::Farewell { result, cause } => (result, cause),
             Stage::Calling

@@ -200,6 +200,7 @@ impl House {
             display: String::new(),
             identities: Vec::new(),
             private: false,
+            replaces: None,
             sdp,
         })))
     }
@@ -605,4 +606,276 @@ fn the_trunk_with_the_smallest_part_of_its_channels_in_use_is_tried_first() {
         let order = house.calls.room.choose(std::slice::from_ref(&ways));
         assert_eq!((order[0].as_str(), order.len()), (first, 2), "{on_a} {on_b}");
     }
+}
+
+impl House {
+    /// A caller of the queue talks with Ann: the call, his leg, hers.
+    fn talking(&mut self) -> (CallId, LegId, LegId) {
+        let (call, caller) = self.caller();
+        let (queue, operator) = ("orders".into(), "ann".into());
+        let (_, out) = self.give(Input::Assigned { call, queue, operator, auto_answer: true });
+        let (own, sdp) = invite(&out);
+        self.sip(sip::Event::Answered { leg: own, sdp: answer(&browser(), &sdp) });
+        (call, caller, own)
+    }
+
+    fn registers(&mut self, name: &str) {
+        let path = sip::Path::Ws {
+            flow: FlowId(9),
+            remote: SocketAddr::from(([10, 0, 2, 2], 40_000)),
+            local: SocketAddr::from(([10, 0, 0, 1], 8080)),
+            secure: false,
+        };
+        let who = Party::Operator(name.into());
+        self.sip(sip::Event::Registered { who, instance: name.to_owned(), path, expires_s: 60 });
+    }
+
+    fn refers(&mut self, leg: LegId, to: &str, replaces: Option<LegId>) -> Vec<Output> {
+        self.sip(sip::Event::Referred { leg, to: to.to_owned(), replaces })
+    }
+}
+
+/// What a leg was told of its REFER: the answer, then each NOTIFY.
+fn refer_codes(out: &[Output]) -> Vec<u16> {
+    out.iter()
+        .filter_map(|output| match output {
+            Output::Sip(
+                sip::Command::AnswerRefer { code, .. } | sip::Command::ReferProgress { code, .. },
+            ) => Some(*code),
+            _ => None,
+        })
+        .collect()
+}
+
+fn hung_up(out: &[Output]) -> Vec<LegId> {
+    out.iter()
+        .filter_map(|output| match output {
+            Output::Sip(sip::Command::HangUp { leg, .. }) => Some(*leg),
+            _ => None,
+        })
+        .collect()
+}
+
+fn joins(out: &[Output]) -> usize {
+    out.iter().filter(|out| matches!(out, Output::Media { command: MediaCommand::Join { .. }, .. })).count()
+}
+
+fn gone(leg: LegId) -> sip::Event {
+    sip::Event::Ended { leg, cause: Cause { q850: 16, sip: 0, words: String::new() }, by_peer: true }
+}
+
+fn released(out: &[Output]) -> Vec<String> {
+    out.iter()
+        .filter_map(|output| match output {
+            Output::Released { operator, .. } => Some(operator.to_string()),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_caller_is_handed_to_a_number_and_the_operator_is_free_when_it_answers() {
+    for stays in [true, false] {
+        let mut house = House::new(setup());
+        let (call, caller, own) = house.talking();
+        let out = house.refers(own, "+380671234567", None);
+        assert_eq!(refer_codes(&out), [202]);
+        let (far, sdp) = invite(&out);
+        if !stays {
+            // Many phones hang up as soon as the REFER is taken.
+            let out = house.sip(gone(own));
+            assert_eq!((ended(&out), released(&out)), (None, vec!["ann".to_owned()]));
+        }
+        house.sip(sip::Event::Rang { leg: far });
+        let out = house.sip(sip::Event::Answered { leg: far, sdp: answer(&carrier(), &sdp) });
+        assert_eq!(joins(&out), 1);
+        assert_eq!(refer_codes(&out), if stays { vec![200] } else { vec![] });
+        assert_eq!(hung_up(&out), if stays { vec![own] } else { vec![] });
+        assert_eq!(released(&out).len(), usize::from(stays));
+        assert!(facts(&out).iter().any(|what| matches!(what, What::Transferred { .. })));
+        let live = house.calls.call(call).unwrap();
+        assert_eq!((live.legs().count(), live.operator.clone()), (2, None));
+        let out = house.sip(gone(caller));
+        assert_eq!(ended(&out), Some((CallResult::Transferred, 16)));
+        assert_eq!(hung_up(&out), [far]);
+        assert!(house.calls.room.load.values().all(|load| *load == 0), "{:?}", house.calls.room.load);
+    }
+}
+
+#[test]
+fn a_transfer_to_a_busy_number_gives_the_operator_his_caller_back() {
+    let mut house = House::new(setup());
+    let (call, caller, own) = house.talking();
+    let out = house.refers(own, "+380671234567", None);
+    let (far, _) = invite(&out);
+    let out = house.sip(failed(far, 17, 486, Way::Person));
+    assert_eq!((refer_codes(&out), joins(&out), ended(&out)), (vec![486], 1, None));
+    assert!(matches!(house.calls.call(call).unwrap().stage, Stage::Talking));
+    // And he may try again.
+    let out = house.refers(own, "+380671234568", None);
+    assert_eq!(refer_codes(&out), [202]);
+    let out = house.sip(gone(caller));
+    assert_eq!(ended(&out), Some((CallResult::Answered, 16)));
+    assert_eq!(hung_up(&out).len(), 2);
+    assert_eq!(released(&out), ["ann"]);
+}
+
+#[test]
+fn a_caller_whose_operator_left_and_whose_target_is_busy_is_not_lost() {
+    // He came by a queue: he waits there again, ahead of the others.
+    let mut house = House::new(setup());
+    let (_, _, own) = house.talking();
+    let (far, _) = invite(&house.refers(own, "+380671234567", None));
+    house.sip(gone(own));
+    let out = house.sip(failed(far, 17, 486, Way::Person));
+    assert!(out.iter().any(|output| matches!(output, Output::Wait { priority: -1, .. })), "{out:?}");
+    assert_eq!(ended(&out), None);
+    // He was called by the operator: that one is called back, and if nobody is there the call ends once.
+    for answers in [true, false] {
+        let mut house = House::new(setup());
+        let (call, own, far, sdp) = house.dialled();
+        house.sip(sip::Event::Answered { leg: far, sdp: answer(&carrier(), &sdp) });
+        let (third, _) = invite(&house.refers(own, "+380671234568", None));
+        house.sip(gone(own));
+        let out = house.sip(failed(third, 17, 486, Way::Person));
+        let (again, sdp) = invite(&out);
+        assert_eq!(ended(&out), None);
+        if answers {
+            let out = house.sip(sip::Event::Answered { leg: again, sdp: answer(&browser(), &sdp) });
+            assert_eq!(joins(&out), 1);
+            assert_eq!(house.calls.call(call).unwrap().operator, Some("ann".into()));
+        } else {
+            let out = house.sip(failed(again, 19, 480, Way::Person));
+            assert_eq!(released(&out), ["ann"]);
+            assert!(matches!(house.calls.call(call).unwrap().stage, Stage::Farewell { .. }));
+            assert!(ended(&house.sip(gone(far))).is_some());
+        }
+    }
+}
+
+#[test]
+fn a_caller_is_handed_to_a_colleague_who_is_in_the_call_from_the_ringing_on() {
+    let mut house = House::new(setup());
+    house.registers("bob");
+    let (call, caller, own) = house.talking();
+    let (_, out) = house.give(Input::Transfer { call, by: "ann".into(), to: "bob".to_owned() });
+    assert!(refer_codes(&out).is_empty(), "the desk did not ask by SIP");
+    let (bobs, sdp) = invite(&out);
+    assert!(house.calls.call(call).unwrap().concerns(&"bob".into()));
+    let out = house.sip(sip::Event::Answered { leg: bobs, sdp: answer(&browser(), &sdp) });
+    assert_eq!((hung_up(&out), released(&out)), (vec![own], vec!["ann".to_owned()]));
+    assert_eq!(house.calls.call(call).unwrap().operator, Some("bob".into()));
+    // To him who is in a call nobody is handed.
+    let busy = house.give(Input::Transfer { call, by: "bob".into(), to: "bob".to_owned() }).0;
+    assert_eq!(busy.unwrap_err().status, 409);
+    assert_eq!(ended(&house.sip(gone(caller))), Some((CallResult::Transferred, 16)));
+}
+
+#[test]
+fn nothing_is_handed_where_the_operator_may_not_call_and_nothing_by_a_trunk() {
+    let mut strict = setup();
+    strict.limits.destinations = vec!["+380".to_owned()];
+    let mut house = House::new(strict);
+    let (call, caller, own) = house.talking();
+    for (leg, to, code) in [
+        (own, "+19001234567", 403),
+        (own, "nobody", 404),
+        (own, "", 404),
+        (caller, "+380671234567", 403),
+        (LegId(999), "+380671234567", 404),
+    ] {
+        let out = house.refers(leg, to, None);
+        let refused = if code == 404 && leg == LegId(999) { 403 } else { code };
+        assert_eq!(refer_codes(&out), [refused], "{leg} {to}");
+        assert!(!out.iter().any(|out| matches!(out, Output::Sip(sip::Command::Invite { .. }))));
+    }
+    assert!(matches!(house.calls.call(call).unwrap().stage, Stage::Talking));
+}
+
+/// Ann holds her caller by her phone and calls a number: her second call, her leg in it, the far one.
+fn consults(house: &mut House, own: LegId) -> (CallId, LegId, LegId) {
+    let hold = Bytes::from(sdp::offer(&browser(), &[Codec::Pcma], Sends::SendOnly));
+    house.sip(sip::Event::Offered { leg: own, sdp: Some(hold) });
+    let leg = LegId(50);
+    let path = sip::Path::Ws {
+        flow: FlowId(1),
+        remote: SocketAddr::from(([10, 0, 2, 1], 40_000)),
+        local: SocketAddr::from(([10, 0, 0, 1], 8080)),
+        secure: false,
+    };
+    let out = house.sip(sip::Event::Invited(Box::new(sip::Invited {
+        leg,
+        from: Party::Operator("ann".into()),
+        path,
+        to_user: "+380671234568".to_owned(),
+        dialled: "+380671234568".to_owned(),
+        display: String::new(),
+        identities: Vec::new(),
+        private: false,
+        sdp: Bytes::from(sdp::offer(&browser(), &[Codec::Pcma], Sends::SendRecv)),
+        replaces: None,
+    })));
+    assert!(!out.iter().any(|out| matches!(out, Output::Engaged { .. } | Output::Dialled { .. })));
+    let (far, sdp) = invite(&out);
+    house.sip(sip::Event::Answered { leg: far, sdp: answer(&carrier(), &sdp) });
+    (house.calls.by_leg[&leg], leg, far)
+}
+
+#[test]
+fn he_who_asked_a_colleague_first_connects_both_and_is_free() {
+    let mut house = House::new(setup());
+    let (call, caller, own) = house.talking();
+    let (second, leg, far) = consults(&mut house, own);
+    let out = house.refers(own, "+380671234568", Some(leg));
+    assert_eq!(refer_codes(&out), [202, 200]);
+    assert_eq!(ended(&out), Some((CallResult::Transferred, 16)), "his second call is over");
+    let mut left = hung_up(&out);
+    left.sort();
+    assert_eq!(left, [leg, own]);
+    assert_eq!((released(&out), joins(&out)), (vec!["ann".to_owned()], 1));
+    assert!(house.calls.call(second).is_none());
+    let legs: Vec<LegId> = house.calls.call(call).unwrap().legs().map(|leg| leg.id).collect();
+    assert_eq!(legs, [caller, far]);
+    let out = house.sip(gone(far));
+    assert_eq!((ended(&out), hung_up(&out)), (Some((CallResult::Transferred, 16)), vec![caller]));
+    assert!(house.calls.room.load.values().all(|load| *load == 0), "{:?}", house.calls.room.load);
+}
+
+#[test]
+fn without_holding_his_caller_nobody_makes_a_second_call_and_a_third_is_refused() {
+    let mut house = House::new(setup());
+    let (_, _, own) = house.talking();
+    assert_eq!(house.dial("+380671234567").0.unwrap_err().status, 409);
+    let (_, _, _) = consults(&mut house, own);
+    assert_eq!(house.dial("+380671234567").0.unwrap_err().status, 409);
+    assert_eq!(house.calls.len(), 2);
+}
+
+#[test]
+fn another_phone_of_the_operator_takes_the_place_of_the_first() {
+    let mut house = House::new(setup());
+    let (call, caller, own) = house.talking();
+    let new = LegId(60);
+    let path = sip::Path::Udp {
+        remote: SocketAddr::from(([10, 0, 2, 7], 5060)),
+        local: SocketAddr::from(([10, 0, 0, 1], 5060)),
+    };
+    let out = house.sip(sip::Event::Invited(Box::new(sip::Invited {
+        leg: new,
+        from: Party::Operator("ann".into()),
+        path,
+        to_user: "ann".to_owned(),
+        dialled: "ann".to_owned(),
+        display: String::new(),
+        identities: Vec::new(),
+        private: false,
+        sdp: Bytes::from(sdp::offer(&carrier(), &[Codec::Pcma], Sends::SendRecv)),
+        replaces: Some(own),
+    })));
+    assert!(
+        out.iter().any(|out| matches!(out, Output::Sip(sip::Command::Answer { leg, .. }) if *leg == new))
+    );
+    assert_eq!((joins(&out), hung_up(&out), ended(&out)), (1, vec![own], None));
+    let legs: Vec<LegId> = house.calls.call(call).unwrap().legs().map(|leg| leg.id).collect();
+    assert_eq!(legs, [caller, new]);
 }

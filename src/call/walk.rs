@@ -91,7 +91,7 @@ impl Call {
         }
     }
 
-    fn enter_queue(
+    pub(super) fn enter_queue(
         &mut self,
         room: &mut Room,
         queue: QueueName,
@@ -236,6 +236,10 @@ impl Call {
 
     /// No way led there: the next step, if the plan has one; else the tone, the words and the end.
     fn no_way(&mut self, room: &mut Room, last: Option<Cause>, now: Now) -> Next {
+        if self.transfer.is_some() {
+            let why = last.unwrap_or_else(|| cause(34, 503, "no trunk is up or free"));
+            return self.transfer_failed(room, why, now);
+        }
         if self.cursor < self.steps.len() {
             return self.walk(room, now);
         }

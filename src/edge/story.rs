@@ -95,6 +95,11 @@ pub fn tell(fact: &Fact) {
         }
         What::Held => info!(call, "on hold"),
         What::Resumed => info!(call, "off hold"),
+        What::Transferred { by, operator, trunk } => {
+            let who = operator.as_ref().map(|name| name.as_str()).unwrap_or("nobody of ours");
+            let over = trunk.as_ref().map(|trunk| trunk.as_str()).unwrap_or("no trunk");
+            info!(call, "handed over by {by}: operator {who}, trunk {over}");
+        }
         What::Digit { leg } => debug!(call, "a digit from leg {leg}"),
         What::MediaSilent { leg, flow, cause } => warn!(call, "leg {leg} is silent {}: {cause}", way(*flow)),
         What::MediaRecovered { leg, flow } => info!(call, "leg {leg} is heard again {}", way(*flow)),

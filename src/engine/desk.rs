@@ -73,6 +73,13 @@ pub enum Ask {
     Hold(CallId),
     /// `POST /calls/{id}/resume`.
     Resume(CallId),
+    /// `POST /calls/{id}/transfer`.
+    Transfer {
+        /// Which call.
+        call: CallId,
+        /// A number, or a colleague's name.
+        to: String,
+    },
     /// `POST /calls/{id}/dtmf`.
     Digits {
         /// In which call.

@@ -78,6 +78,7 @@ impl Engine {
             | sip::Event::Offered { .. }
             | sip::Event::ChangeAnswered { .. }
             | sip::Event::ChangeRefused { .. }
+            | sip::Event::Referred { .. }
             | sip::Event::Digit { .. }
             | sip::Event::Ended { .. } => {}
         }
@@ -269,6 +270,10 @@ impl Engine {
             }
             Ask::Hold(call) => self.in_call(&asker, call, call::Input::Hold { call, on: true }, now),
             Ask::Resume(call) => self.in_call(&asker, call, call::Input::Hold { call, on: false }, now),
+            Ask::Transfer { call, to } => {
+                let by = asker.name.clone();
+                self.in_call(&asker, call, call::Input::Transfer { call, by, to }, now)
+            }
             Ask::Digits { call, digits } => {
                 self.in_call(&asker, call, call::Input::Digits { call, digits }, now)
             }

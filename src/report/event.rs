@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::fact::{CallResult, Fact, Flow, What};
+use crate::fact::{Fact, Flow, What};
 use crate::report::board::Board;
 use crate::report::shape::{At, TrunkState};
 use crate::terms::{CallId, CardId, Epoch, OperatorName, QueueName, TrunkName, WallMs};
@@ -218,6 +218,7 @@ fn drafts(fact: &Fact, board: &Board) -> Vec<Draft> {
         What::Answered { queue, .. } => with_queue(call("call.answered"), queue.as_ref(), board, fact.at),
         What::Held => call("call.held"),
         What::Resumed => call("call.resumed"),
+        What::Transferred { .. } => call("call.transferred"),
         What::Digit { .. } => Vec::new(),
         What::MediaSilent { leg, flow, cause } => {
             vec![
@@ -233,12 +234,8 @@ fn drafts(fact: &Fact, board: &Board) -> Vec<Draft> {
         What::MediaQuality { leg, quality } => {
             vec![media("media.quality", fact, board).with("leg", leg).with("quality", quality)]
         }
-        What::Ended { result, .. } => {
-            let mut drafts = Vec::new();
-            if *result == CallResult::Transferred {
-                drafts = call("call.transferred");
-            }
-            drafts.extend(call("call.ended"));
+        What::Ended { .. } => {
+            let drafts = call("call.ended");
             let queue = fact.call.and_then(|id| board.call(id, fact.at)?.queue);
             with_queue(drafts, queue.as_ref(), board, fact.at)
         }
@@ -430,13 +427,13 @@ mod tests {
     fn a_transferred_call_says_so_before_it_ends() {
         let (mut told, mut log) = (Told::new(), EventLog::new());
         told.arrives(1);
-        told.ends(1, CallResult::Transferred, 5_000);
+        let (by, operator) = ("anna".into(), Some("boris".into()));
+        told.at(1, What::Transferred { by, operator, trunk: None });
+        assert_eq!(push(&mut log, &told)[0].kind, "call.transferred");
+        told.ends(1, crate::fact::CallResult::Transferred, 5_000);
         let events = push(&mut log, &told);
-        assert_eq!(
-            events.iter().map(|event| event.kind).collect::<Vec<_>>(),
-            ["call.transferred", "call.ended"]
-        );
-        assert_eq!(json(&events[1])["object"]["result"], "transferred");
+        assert_eq!(events.iter().map(|event| event.kind).collect::<Vec<_>>(), ["call.ended"]);
+        assert_eq!(json(&events[0])["object"]["result"], "transferred");
     }
 
     #[test]

@@ -105,6 +105,11 @@ fn columns(what: &What) -> Columns {
         },
         What::Held => said("call.held", String::new()),
         What::Resumed => said("call.resumed", String::new()),
+        What::Transferred { by, operator, trunk } => Columns {
+            operator: name(operator.as_ref()),
+            trunk: name(trunk.as_ref()),
+            ..said("call.transferred", format!("by={by}"))
+        },
         What::Digit { leg } => Columns { leg: Some(*leg), ..said("digit", String::new()) },
         What::MediaSilent { leg, flow, cause } => {
             Columns { leg: Some(*leg), ..said("media.silent", format!("{} {cause}", word(flow))) }

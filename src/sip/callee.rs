@@ -40,6 +40,14 @@ impl Sip {
         instance: String,
         now: Now,
     ) {
+        // A party replaces only what is his own (RFC 3891 section 5).
+        let own = |id: &LegId| self.legs.get(*id).is_some_and(|leg| leg.party == party);
+        let replaces = match self.replaces(&request.headers) {
+            Ok(None) => None,
+            Ok(Some(other)) if own(&other) => Some(other),
+            Ok(Some(_)) => return self.refuse(request, &path, 481),
+            Err(code) => return self.refuse(request, &path, code),
+        };
         let id = self.new_leg();
         let tag = self.wire.new_tag(id);
         let Some(dialog) = Dialog::incoming(request, tag) else {
@@ -70,6 +78,7 @@ impl Sip {
             private: is_private(headers),
             identities,
             sdp: request.body.clone(),
+            replaces,
         })));
     }
 

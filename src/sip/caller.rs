@@ -476,6 +476,7 @@ pub(crate) fn new_leg(
         asked_at: 0,
         proofs: 0,
         changes: super::dialog::change::Changes::default(),
+        referral: None,
         refresh: Refresh::default(),
         armed: Armed::default(),
     }

@@ -16,6 +16,7 @@ use super::Path;
 use super::dialog::Dialog;
 use super::dialog::change::Changes;
 use super::dialog::fork::{Early, Fork};
+use super::dialog::refer::Referral;
 use super::dialog::refresh::Refresh;
 use super::dialog::reliable::Reliable;
 use super::transaction::timer::Armed;
@@ -136,6 +137,8 @@ pub(crate) struct Leg {
     pub(crate) proofs: u8,
     /// Changes under way.
     pub(crate) changes: Changes,
+    /// A REFER of the peer's that is under way.
+    pub(crate) referral: Option<Referral>,
     /// The session timer.
     pub(crate) refresh: Refresh,
     /// Deadlines.

@@ -189,6 +189,8 @@ impl Sip {
             Command::AnswerChange { leg, sdp } => self.answer_change(leg, &sdp, now),
             Command::RefuseChange { leg, code } => self.refuse_change(leg, code, now),
             Command::HangUp { leg, cause } => self.hang_up(leg, cause, now),
+            Command::AnswerRefer { leg, code } => self.answer_refer(leg, code, now),
+            Command::ReferProgress { leg, code } => self.refer_progress(leg, code, now),
             Command::SendDigit { leg, digit, duration_ms } => self.send_digit(leg, digit, duration_ms, now),
         }
     }

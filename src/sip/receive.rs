@@ -21,7 +21,7 @@ use crate::terms::{FlowId, LegId, Now};
 const RETRY_AFTER_S: &str = "5";
 
 /// Extensions that may be required of us.
-const EXTENSIONS: [&str; 2] = ["timer", OPTION];
+const EXTENSIONS: [&str; 3] = ["timer", "replaces", OPTION];
 
 /// Who begins a dialog.
 enum Caller {

@@ -11,9 +11,9 @@ use super::header::NameAddr;
 use super::message::{Message, Method, Name, Request, Response};
 
 /// What we can be asked.
-pub(crate) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO, PRACK";
+pub(crate) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO, PRACK, REFER, NOTIFY";
 /// What we can do beyond RFC 3261.
-pub(crate) const SUPPORTED: &str = "timer";
+pub(crate) const SUPPORTED: &str = "timer, replaces";
 /// The one body that we take.
 pub(crate) const SDP: &str = "application/sdp";
 

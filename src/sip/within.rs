@@ -149,7 +149,7 @@ impl Sip {
                 response.headers.push(Name::Supported, SUPPORTED);
                 self.wire.answer(leg, server, &response, now);
             }
-            Method::Refer => self.wire.answer_plainly(leg, server, 603, now),
+            Method::Refer => self.refer_came(id, server, request, now),
             Method::Notify | Method::Subscribe | Method::Publish => {
                 self.wire.answer_plainly(leg, server, 489, now)
             }

@@ -335,6 +335,20 @@ pub enum Command {
         /// Why, for the Reason header.
         cause: Cause,
     },
+    /// Answers the REFER that `Event::Referred` told of: 202, or a refusal.
+    AnswerRefer {
+        /// Which.
+        leg: LegId,
+        /// SIP status; 202 takes it.
+        code: u16,
+    },
+    /// Tells a leg what became of its REFER, by NOTIFY.
+    ReferProgress {
+        /// Which.
+        leg: LegId,
+        /// SIP status of the new call; from 200 on it is the last word.
+        code: u16,
+    },
     /// A digit by INFO (`application/dtmf-relay`).
     SendDigit {
         /// Which.
@@ -391,6 +405,8 @@ pub struct Invited {
     pub private: bool,
     /// The offer; empty if the INVITE had none.
     pub sdp: Bytes,
+    /// The leg of the same party whose place it takes (RFC 3891).
+    pub replaces: Option<LegId>,
 }
 
 /// What SIP tells the call centre.
@@ -470,6 +486,15 @@ pub enum Event {
         leg: LegId,
         /// SIP status.
         code: u16,
+    },
+    /// The peer asks that his call be connected elsewhere; to be answered by `AnswerRefer`.
+    Referred {
+        /// Which leg.
+        leg: LegId,
+        /// User part of Refer-To: a number or a name of ours, not yet checked.
+        to: String,
+        /// The peer's other leg whose place the call shall take.
+        replaces: Option<LegId>,
     },
     /// A digit came by INFO.
     Digit {

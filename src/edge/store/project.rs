@@ -49,6 +49,7 @@ pub(super) async fn apply(connection: &mut SqliteConnection, fact: &Fact) -> Res
         | What::Tone { .. }
         | What::Held
         | What::Resumed
+        | What::Transferred { .. }
         | What::Digit { .. }
         | What::MediaSilent { .. }
         | What::MediaRecovered { .. }

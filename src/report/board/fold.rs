@@ -46,6 +46,7 @@ impl Board {
             | What::Tone { .. }
             | What::Held
             | What::Resumed
+            | What::Transferred { .. }
             | What::Digit { .. } => self.fold_step(fact),
             What::CardOpened { .. } => self.card_opened(fact),
             What::CardMoved { .. }
@@ -328,6 +329,12 @@ impl Board {
             call.state = CallState::Held;
         } else if fact.what == What::Resumed {
             call.state = CallState::Talking;
+        } else if let What::Transferred { operator, .. } = &fact.what {
+            call.state = CallState::Talking;
+            call.operator = operator.clone();
+            if let Some(operator) = operator {
+                remember(&mut call.seen_by, operator);
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 
 pub(crate) mod change;
 pub(crate) mod fork;
+pub(crate) mod refer;
 pub(crate) mod refresh;
 pub(crate) mod reliable;
 

@@ -29,6 +29,7 @@ pub(super) fn routes() -> Router<Web> {
         .route("/calls/{id}/hangup", post(hang_up))
         .route("/calls/{id}/hold", post(hold))
         .route("/calls/{id}/resume", post(resume))
+        .route("/calls/{id}/transfer", post(transfer))
         .route("/calls/{id}/dtmf", post(digits))
 }
 
@@ -60,11 +61,7 @@ struct Dial {
 }
 
 async fn dial(State(web): State<Web>, who: Who, Sent(sent): Sent<Dial>) -> Result<Response, Problem> {
-    let to = sent.to.trim();
-    if to.is_empty() || to.chars().count() > TO_MAX_CHARS || to.chars().any(char::is_control) {
-        return Err(Problem::bad(format!("`to` is a number of 1 to {TO_MAX_CHARS} characters.")));
-    }
-    let ask = Ask::Dial { to: to.to_owned(), trunk: sent.trunk };
+    let ask = Ask::Dial { to: dialled(&sent.to)?, trunk: sent.trunk };
     match web.ask(who.asker(), ask).await? {
         Answer::Call(call) => {
             let place = [(header::LOCATION, format!("/api/v1/calls/{call}"))];
@@ -74,6 +71,15 @@ async fn dial(State(web): State<Web>, who: Who, Sent(sent): Sent<Dial>) -> Resul
             Ok(StatusCode::ACCEPTED.into_response())
         }
     }
+}
+
+/// What a person typed to reach somebody.
+fn dialled(text: &str) -> Result<String, Problem> {
+    let to = text.trim();
+    if to.is_empty() || to.chars().count() > TO_MAX_CHARS || to.chars().any(char::is_control) {
+        return Err(Problem::bad(format!("`to` is a number of 1 to {TO_MAX_CHARS} characters.")));
+    }
+    Ok(to.to_owned())
 }
 
 async fn hang_up(State(web): State<Web>, who: Who, Path(call): Path<String>) -> Result<Response, Problem> {
@@ -89,6 +95,32 @@ async fn hold(State(web): State<Web>, who: Who, Path(call): Path<String>) -> Res
 async fn resume(State(web): State<Web>, who: Who, Path(call): Path<String>) -> Result<Response, Problem> {
     let call = own(&web, &who, &call)?;
     web.tell(who.asker(), Ask::Resume(call)).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Transfer {
+    to: String,
+    how: How,
+}
+
+/// Whether the operator speaks to the new party first.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum How {
+    Blind,
+}
+
+/// Hands the other party to a number or a colleague; the operator is released when they answer.
+async fn transfer(
+    State(web): State<Web>,
+    who: Who,
+    Path(call): Path<String>,
+    Sent(sent): Sent<Transfer>,
+) -> Result<Response, Problem> {
+    let call = own(&web, &who, &call)?;
+    let Transfer { to, how: How::Blind } = sent;
+    web.tell(who.asker(), Ask::Transfer { call, to: dialled(&to)? }).await
 }
 
 #[derive(Deserialize)]
