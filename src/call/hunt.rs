@@ -11,6 +11,9 @@ use crate::dialplan::{Choose, Ways};
 use crate::fact::Cause;
 use crate::terms::{LegId, Number, TrunkName};
 
+/// How often one call may be sent elsewhere (RFC 3261 section 8.1.3.4 leaves it to us).
+pub(super) const MAX_REDIRECTS: usize = 3;
+
 /// The search for a way.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Hunt {
@@ -28,6 +31,10 @@ pub struct Hunt {
     pub ring_ms: u64,
     /// Why the last way failed.
     pub last: Option<Cause>,
+    /// Where the tried way sends us instead.
+    pub redirect: Option<Number>,
+    /// Numbers that were called before a way sent us on.
+    pub left: Vec<Number>,
     /// Whether the carrier sounds before the answer, by its description or by a packet.
     pub early: bool,
     /// Whether a packet of it came: until then our ring-back is what is heard.
@@ -47,10 +54,25 @@ impl Hunt {
             leg: None,
             ring_ms,
             last: None,
+            redirect: None,
+            left: Vec::new(),
             early: false,
             heard: false,
             ringback: false,
         }
+    }
+
+    /// Turns to the number that the last way named, over the same ways; `false` when it named none, one
+    /// that was called before, or one too many.
+    pub fn follow(&mut self) -> bool {
+        let Some(number) = self.redirect.take() else { return false };
+        let known = number == self.number || self.left.contains(&number);
+        if known || self.left.len() >= MAX_REDIRECTS {
+            return false;
+        }
+        self.left.push(std::mem::replace(&mut self.number, number));
+        self.next = 0;
+        true
     }
 
     /// The next way that `usable` allows.

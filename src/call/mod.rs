@@ -600,6 +600,7 @@ impl Calls {
             | sip::Event::Answered { leg, .. }
             | sip::Event::PreAnswered { leg, .. }
             | sip::Event::Confirmed { leg, .. }
+            | sip::Event::Redirected { leg, .. }
             | sip::Event::Failed { leg, .. }
             | sip::Event::Offered { leg, .. }
             | sip::Event::ChangeAnswered { leg, .. }

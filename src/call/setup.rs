@@ -27,6 +27,8 @@ pub struct Trunk {
     pub codecs: Vec<Codec>,
     /// Whether nothing is sent to it before its address is proved by an ACK (a peer or provider over UDP).
     pub unproved: bool,
+    /// Whether it may send our calls on to other numbers (3xx).
+    pub redirects: bool,
     /// The number it shows and is routed by when the called number is missing.
     pub line: Option<String>,
 }

@@ -35,6 +35,7 @@ impl Call {
             sip::Event::Answered { sdp, .. } => self.second_answered(room, &sdp, now),
             sip::Event::PreAnswered { sdp, .. } => self.change_answered(room, leg, &sdp),
             sip::Event::Confirmed { sdp, .. } => self.confirmed(room, leg, sdp.as_deref(), now),
+            sip::Event::Redirected { to, .. } if !is_first => self.redirected(room, &to),
             sip::Event::Failed { code, cause, .. } if is_first => self.own_phone_failed(code, cause),
             sip::Event::Failed { code, cause, way, .. } => self.second_failed(room, code, cause, way, now),
             sip::Event::Offered { sdp, .. } => self.change_asked(room, leg, sdp, now),
@@ -44,6 +45,7 @@ impl Call {
             sip::Event::Ended { cause, .. } => self.second_ended(room, cause, now),
             sip::Event::EarlyMedia { .. }
             | sip::Event::ChangeRefused { .. }
+            | sip::Event::Redirected { .. }
             | sip::Event::Referred { .. }
             | sip::Event::Invited(_)
             | sip::Event::Registered { .. }

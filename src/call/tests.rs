@@ -52,6 +52,7 @@ pub(crate) fn setup() -> Setup {
         number_rules: Vec::new(),
         dial_rules: Vec::new(),
         codecs: vec![Codec::Pcma, Codec::Pcmu],
+        redirects: true,
         unproved: false,
         line: Some("+380441110001".to_owned()),
     };
@@ -878,4 +879,113 @@ fn another_phone_of_the_operator_takes_the_place_of_the_first() {
     assert_eq!((joins(&out), hung_up(&out), ended(&out)), (1, vec![own], None));
     let legs: Vec<LegId> = house.calls.call(call).unwrap().legs().map(|leg| leg.id).collect();
     assert_eq!(legs, [caller, new]);
+}
+
+#[test]
+fn a_way_may_send_a_call_on_over_the_plans_trunks_where_the_toll_guard_lets_and_not_for_ever() {
+    let redirected = |house: &mut House, leg: LegId, to: &str| {
+        house.sip(sip::Event::Redirected { leg, to: to.to_owned() });
+        house.sip(failed(leg, 23, 302, Way::Way))
+    };
+    let number = |out: &[Output]| {
+        out.iter().find_map(|output| match output {
+            Output::Sip(sip::Command::Invite { to, number, .. }) => {
+                Some((to.clone(), number.reveal().to_owned()))
+            }
+            _ => None,
+        })
+    };
+    let first = Party::Trunk("a".into());
+    let mut strict = setup();
+    strict.limits.destinations = vec!["+380".to_owned()];
+    // Ports that are given back rest for a while.
+    strict.media.rtp_ports = (0..20).map(|number| 20_000 + 2 * number).collect();
+    let mut house = House::new(strict.clone());
+    let (_, _, mut far, _) = house.dialled();
+    for last in 1..=3 {
+        let to = format!("+38067123456{last}");
+        let out = redirected(&mut house, far, &to);
+        assert_eq!(number(&out), Some((first.clone(), to)));
+        far = invite(&out).0;
+    }
+    // The fourth is not followed; neither is a costly number, nor one that was called before.
+    let out = redirected(&mut house, far, "+380671234569");
+    assert_eq!(number(&out).map(|(trunk, _)| trunk), Some(Party::Trunk("b".into())), "only the next way");
+    for to in ["+19001234567", "+380671234567", "anonymous", ""] {
+        let mut house = House::new(strict.clone());
+        let (_, _, far, _) = house.dialled();
+        let out = redirected(&mut house, far, to);
+        assert_eq!(number(&out), Some((Party::Trunk("b".into()), "+380671234567".to_owned())), "{to}");
+    }
+    strict.trunks.get_mut(&TrunkName::from("a")).unwrap().redirects = false;
+    let mut house = House::new(strict);
+    let (_, _, far, _) = house.dialled();
+    let out = redirected(&mut house, far, "+380671234561");
+    assert_eq!(number(&out).map(|(trunk, _)| trunk), Some(Party::Trunk("b".into())));
+}
+
+#[test]
+fn hold_in_each_form_is_answered_rightly_and_resumed() {
+    let attribute = |text: &str, name: &str| text.replace("a=sendrecv", &format!("a={name}"));
+    let old = |text: &str| text.replace("c=IN IP4 10.0.1.1", "c=IN IP4 0.0.0.0");
+    let mut house = House::new(setup());
+    let (call, own, far, sdp) = house.dialled();
+    house.sip(sip::Event::Answered { leg: far, sdp: answer(&carrier(), &sdp) });
+    let plain = |local: &sdp::Local| sdp::offer(local, &[Codec::Pcma], Sends::SendRecv);
+    for (leg, local) in [(far, carrier()), (own, browser())] {
+        let mut forms = vec![
+            (attribute(&plain(&local), "sendonly"), "a=recvonly"),
+            (attribute(&plain(&local), "inactive"), "a=inactive"),
+        ];
+        if leg == far {
+            forms.push((old(&plain(&local)), "a=recvonly"));
+        }
+        for (held, expected) in forms {
+            let before =
+                house.calls.call(call).unwrap().legs().find(|one| one.id == leg).unwrap().agreed.clone();
+            let mut change = |text: &str| {
+                let sdp = Some(Bytes::from(text.to_owned()));
+                house.sip(sip::Event::Offered { leg, sdp })
+            };
+            let answered = |out: &[Output]| {
+                out.iter()
+                    .find_map(|output| match output {
+                        Output::Sip(sip::Command::AnswerChange { sdp, .. }) => {
+                            Some(String::from_utf8_lossy(sdp).into_owned())
+                        }
+                        _ => None,
+                    })
+                    .expect("an answer")
+            };
+            let out = change(&held);
+            assert!(answered(&out).contains(expected), "{held}: {}", answered(&out));
+            assert!(facts(&out).contains(&&What::Held), "{held}");
+            let out = change(&plain(&local));
+            assert!(answered(&out).contains("a=sendrecv"), "{held}");
+            assert!(facts(&out).contains(&&What::Resumed), "{held}");
+            let after =
+                house.calls.call(call).unwrap().legs().find(|one| one.id == leg).unwrap().agreed.clone();
+            let target = |agreed: Option<sdp::Agreed>| match agreed.expect("agreed").remote {
+                sdp::Remote::Plain { rtp, .. } => rtp.to_string(),
+                sdp::Remote::WebRtc(theirs) => theirs.ufrag.clone(),
+            };
+            assert_eq!(target(before), target(after), "sound goes where it went");
+        }
+    }
+}
+
+#[test]
+fn talk_time_is_counted_by_the_clock_that_never_jumps() {
+    for jump_ms in [3_600_000_i64, -3_600_000] {
+        let mut house = House::new(setup());
+        let (_, caller, _) = house.talking();
+        let then = Now { mono_ms: now().mono_ms + 60_000, wall_ms: now().wall_ms + jump_ms };
+        house.calls.handle(Input::Sip(gone(caller)), then).unwrap();
+        let out: Vec<Output> = std::iter::from_fn(|| house.calls.poll()).collect();
+        let talked = facts(&out).into_iter().find_map(|what| match what {
+            What::Ended { talk_ms, .. } => Some(*talk_ms),
+            _ => None,
+        });
+        assert_eq!(talked, Some(60_000), "{jump_ms}");
+    }
 }

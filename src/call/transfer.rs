@@ -410,6 +410,7 @@ impl Call {
             | sip::Event::Answered { .. }
             | sip::Event::PreAnswered { .. }
             | sip::Event::Confirmed { .. }
+            | sip::Event::Redirected { .. }
             | sip::Event::Failed { .. }
             | sip::Event::ChangeRefused { .. }
             | sip::Event::Referred { .. }

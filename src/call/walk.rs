@@ -256,6 +256,23 @@ impl Call {
         }
     }
 
+    /// The tried way names another number. It is called over the plan's own ways, and only if the toll guard
+    /// and that trunk's configuration let it.
+    pub(super) fn redirected(&mut self, room: &Room, to: &str) -> Next {
+        let Stage::Dialling(hunt) = &mut self.stage else { return Next::Goes };
+        let trunk = self.second.as_ref().and_then(|leg| match &leg.party {
+            Party::Trunk(trunk) => room.setup.trunks.get(trunk),
+            Party::Operator(_) => None,
+        });
+        let number = dialplan::normalise(to, &room.setup.numbers).ok().filter(|number| !number.is_withheld());
+        let allowed = &room.setup.limits.destinations;
+        hunt.redirect = number.filter(|number| {
+            let known = |prefix: &String| number.reveal().starts_with(prefix.as_str());
+            trunk.is_some_and(|trunk| trunk.redirects) && (allowed.is_empty() || allowed.iter().any(known))
+        });
+        Next::Goes
+    }
+
     /// The tried way is over before the answer.
     pub(super) fn way_failed(&mut self, room: &mut Room, why: Cause, way: sip::Way, now: Now) -> Next {
         let Stage::Dialling(mut hunt) = self.stage.clone() else { return Next::Goes };
@@ -263,6 +280,10 @@ impl Call {
         let trunk = self.second.as_ref().map(|leg| leg.party.clone());
         self.drop_second(room, why.clone(), false, now);
         hunt.last = Some(why.clone());
+        if hunt.follow() {
+            self.stage = Stage::Dialling(hunt);
+            return self.try_next_way(room, now);
+        }
         match way {
             sip::Way::Way => {
                 if let Some(Party::Trunk(trunk)) = trunk {

@@ -228,6 +228,7 @@ fn trunk_for_calls(config: &Config, trunk: &Trunk) -> call::Trunk {
                 Codec::Pcmu => Law::Pcmu,
             })
             .collect(),
+        redirects: trunk.redirects,
         // Known by its address alone, which anybody can write into a datagram.
         unproved: match trunk.kind {
             TrunkKind::Peer | TrunkKind::Provider => true,

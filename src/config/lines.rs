@@ -193,6 +193,7 @@ fn trunk(table: Table<'_>, vault: Vault<'_>) -> Option<Trunk> {
         dtmf: table.text("dtmf", default.dtmf, |text| now_or_later(text, &DTMF)),
         answer: table.text("answer", default.answer, |text| now_or_later(text, &ANSWERS)),
         prack: table.flag("prack", default.prack),
+        redirects: table.flag("redirects", default.redirects),
         profile,
     };
     needs(&table, &trunk);

@@ -52,6 +52,8 @@ pub struct Trunk {
     pub answer: AnswerWhen,
     /// Whether it is told that we take reliable provisional answers (RFC 3262).
     pub prack: bool,
+    /// Whether it may send calls on to other numbers (3xx).
+    pub redirects: bool,
     /// Whose habits it has.
     pub profile: Profile,
 }
@@ -83,6 +85,7 @@ impl Trunk {
             dtmf: Dtmf::Rfc4733,
             answer: AnswerWhen::AtOnce,
             prack: true,
+            redirects: true,
             profile: Profile::Generic,
         }
     }

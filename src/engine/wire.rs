@@ -74,6 +74,7 @@ impl Engine {
             | sip::Event::Answered { .. }
             | sip::Event::PreAnswered { .. }
             | sip::Event::Confirmed { .. }
+            | sip::Event::Redirected { .. }
             | sip::Event::Failed { .. }
             | sip::Event::Offered { .. }
             | sip::Event::ChangeAnswered { .. }

@@ -29,6 +29,8 @@ use crate::terms::{LegId, Now, Number, TrunkName};
 pub(crate) const SILENT_MS: u64 = 4_000;
 /// Timer C must not be shorter than this makes sense, and not longer than this is patient.
 const MAX_RING_MS: u64 = 600_000;
+/// The longest number taken from a 3xx.
+const MAX_REDIRECTED: usize = 32;
 /// How often an INVITE is sent anew after 422.
 const MAX_RETRIES: u8 = 2;
 /// Names that an INVITE of ours sets itself; the call centre cannot.
@@ -307,6 +309,9 @@ impl Sip {
             return;
         }
         let Some(leg) = self.legs.get_mut(id) else { return };
+        if let (false, 300..=399, Some(to)) = (leg.over, response.code, redirected_to(&response.headers)) {
+            self.wire.tell(Event::Redirected { leg: id, to });
+        }
         let profile = match &leg.party {
             Party::Trunk(name) => self.trunks.get(name).map(|account| account.profile).unwrap_or_default(),
             Party::Operator(_) => Profile::Generic,
@@ -437,6 +442,13 @@ impl Sip {
             self.remove(id);
         }
     }
+}
+
+/// The number that a 3xx names first; another kind of place leads nowhere.
+fn redirected_to(headers: &Headers) -> Option<String> {
+    let contacts = headers.contacts().ok()?;
+    let digits = contacts.first()?.uri.user_digits()?;
+    (!digits.is_empty() && digits.len() <= MAX_REDIRECTED).then_some(digits)
 }
 
 fn no_reply() -> Cause {

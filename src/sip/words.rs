@@ -455,6 +455,13 @@ pub enum Event {
         /// The ACK's description: the answer if the INVITE had no offer.
         sdp: Option<Bytes>,
     },
+    /// Our outgoing leg is sent elsewhere (3xx); `Failed` follows at once.
+    Redirected {
+        /// Which leg.
+        leg: LegId,
+        /// The digits of the new place; its host is nobody's business.
+        to: String,
+    },
     /// Our outgoing leg did not come up; it is over.
     Failed {
         /// Which leg.

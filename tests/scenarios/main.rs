@@ -14,6 +14,7 @@
 
 mod carrier;
 mod desk;
+mod dialogs;
 mod flood;
 mod orders;
 mod start;

@@ -170,7 +170,8 @@ impl Laws {
                 Stage::Offering { operator, .. } => Some(operator.clone()),
                 _ => None,
             };
-            for operator in [ringing, call.operator.clone()].into_iter().flatten() {
+            let handed = call.transfer.as_ref().and_then(|transfer| transfer.target.clone());
+            for operator in [ringing, handed, call.operator.clone()].into_iter().flatten() {
                 if let Some(other) = busy.insert(operator.clone(), call.id) {
                     self.wrong(format!("{operator} is in calls {other} and {}", call.id));
                 }

@@ -98,6 +98,10 @@ pub fn read_fact(world: &mut World, fact: &Fact) {
                 let wait = world.dice.range(500, 5_000);
                 world.plan(wait, Do::Digits(desk, call));
             }
+            if world.dice.chance(15) {
+                let wait = world.dice.range(500, 8_000);
+                world.plan(wait, Do::DeskTransfer(desk, call));
+            }
             if world.dice.chance(20) {
                 let wait = world.dice.range(1_000, 12_000);
                 world.plan(wait, Do::DeskHangUp(desk, call));

@@ -84,6 +84,7 @@ pub enum Do {
     Discard(usize, CardId),
     DeskHangUp(usize, CallId),
     DeskHold(usize, CallId, bool),
+    DeskTransfer(usize, CallId),
     LogOut(usize),
     LogIn(usize),
     Digits(usize, CallId),

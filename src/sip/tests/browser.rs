@@ -194,7 +194,7 @@ fn an_operators_phone_is_called_by_its_contact_with_our_headers_and_nobody_elses
     assert!(invite.headers.text(&Name::Via).unwrap().starts_with("SIP/2.0/WSS 192.0.2.1:443;branch=z9hG4bK"));
     assert_eq!(invite.headers.text(&Name::CallInfo), Some("<sip:tandem.test>;answer-after=0"));
     assert_eq!(invite.headers.text(&Name::PAssertedIdentity), Some("<sip:+380671234567@tandem.test>"));
-    assert_eq!(invite.headers.text(&Name::Supported), Some("timer"));
+    assert_eq!(invite.headers.text(&Name::Supported), Some("timer, replaces"));
     hand.say(ws(1), &reply(&invite, 180, "a", CONTACT, ""));
     assert_eq!(hand.events.last(), Some(&Event::Rang { leg }));
     let sent = hand.say(

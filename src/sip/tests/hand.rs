@@ -18,7 +18,7 @@ pub(super) struct Hand {
     /// What was said of trunks.
     pub(super) trunks: Vec<Event>,
     pub(super) dropped: Vec<&'static str>,
-    skew_ms: i64,
+    pub(super) skew_ms: i64,
 }
 
 fn config() -> Config {

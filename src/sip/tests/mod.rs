@@ -17,6 +17,7 @@ mod gateway;
 mod hand;
 mod linear;
 mod provider;
+mod refer;
 mod reliable;
 mod strangers;
 mod timers;

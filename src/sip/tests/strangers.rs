@@ -239,7 +239,7 @@ fn within_a_call_order_and_origin_count() {
     assert!(hand.say(udp(PEER), &udp_within(&made, "ACK", 1, "")).is_empty());
     assert_eq!(hand.ask(udp(PEER), &udp_within(&made, "OPTIONS", 10, "")).code, 200);
     assert_eq!(hand.ask(udp(PEER), &udp_within(&made, "INFO", 9, "")).code, 500);
-    assert_eq!(hand.ask(udp(PEER), &udp_within(&made, "REFER", 11, "Refer-To: <sip:x@y>\r\n")).code, 603);
+    assert_eq!(hand.ask(udp(PEER), &udp_within(&made, "REFER", 11, "Refer-To: <sip:x@y>\r\n")).code, 403);
     assert_eq!(
         hand.ask(udp(PEER), &udp_within(&made, "INFO", 12, "Content-Type: text/x\r\n\r\nx")).code,
         415

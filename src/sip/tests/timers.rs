@@ -322,3 +322,36 @@ fn a_far_end_that_wants_ever_longer_sessions_is_asked_three_times() {
         matches!(hand.events.last(), Some(Event::Failed { leg: failed, code: 422, way: Way::Way, .. }) if *failed == leg)
     );
 }
+
+#[test]
+fn a_registration_that_runs_out_or_is_refused_in_mid_call_ends_no_call() {
+    let case = Case { we_call: true, interval_s: 90, refresher: Refresher::Us, habit: Habit::Good };
+    let mut peer = Peer::new(case);
+    assert_eq!(peer.hand.register_as(udp(GATEWAY), "gsm-1", "gsm", 60, 20).code, 200);
+    // Its next log-in is refused, and what it had runs out.
+    assert_eq!(peer.hand.register_as(udp(GATEWAY), "gsm-1", "wrong", 60, 30).code, 403);
+    peer.hand.sent.clear();
+    peer.talks();
+    let gone = |event: &Event| matches!(event, Event::Unregistered { .. });
+    assert!(peer.hand.events.iter().any(gone), "{:?}", peer.hand.events);
+    assert_eq!(peer.cut, None);
+    assert!(!peer.hand.events.iter().any(|event| matches!(event, Event::Ended { .. })));
+    assert_eq!(peer.asks("BYE", "", "").len(), 1, "and its end is heard");
+    assert!(peer.hand.events.iter().any(|event| matches!(event, Event::Ended { by_peer: true, .. })));
+}
+
+#[test]
+fn a_wall_clock_that_jumps_in_mid_call_cuts_nothing_and_lets_phones_in() {
+    for jump_ms in [3_600_000, -3_600_000, 1_000] {
+        let case = Case { we_call: true, interval_s: 90, refresher: Refresher::Them, habit: Habit::Good };
+        let mut peer = Peer::new(case);
+        peer.hand.run(30_000);
+        peer.hand.sent.clear();
+        peer.hand.skew_ms += jump_ms;
+        assert_eq!(peer.hand.register_as(ws(1), "op1", "secret", 600, 1).code, 200, "{jump_ms}");
+        peer.hand.sent.clear();
+        peer.talks();
+        assert_eq!(peer.cut, None, "{jump_ms}");
+        assert!(!peer.hand.events.iter().any(|event| matches!(event, Event::Ended { .. })), "{jump_ms}");
+    }
+}

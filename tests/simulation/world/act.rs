@@ -58,6 +58,12 @@ impl World {
                 let ask = if on { Ask::Hold(call) } else { Ask::Resume(call) };
                 self.ask(operator, ask, None);
             }
+            Do::DeskTransfer(operator, call) => {
+                let colleague = self.dice.range(0, 4) as usize;
+                let number = self.dice.chance(50).then(|| "+380501112244".to_owned());
+                let to = number.unwrap_or_else(|| Self::operator_name(colleague).to_string());
+                self.ask(operator, Ask::Transfer { call, to }, None);
+            }
             Do::LogOut(operator) => {
                 self.ask(operator, Ask::LoggedOut { session: session(operator) }, None);
             }

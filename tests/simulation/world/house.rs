@@ -84,6 +84,7 @@ pub(super) fn setup(shape: &Shape, (queues, trunks): (usize, usize), epoch: u64,
             number_rules: Vec::new(),
             dial_rules: Vec::new(),
             codecs: vec![Codec::Pcma, Codec::Pcmu],
+            redirects: true,
             unproved: peer,
             line: Some("+380441110001".to_owned()),
         };
