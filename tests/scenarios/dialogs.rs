@@ -134,7 +134,8 @@ async fn a_call_of_three_minutes_from_a_plain_old_gateway_is_refreshed_and_not_c
         return;
     }
     let (house, carrier_at) = house(PLAN);
-    let mut tandem = Tandem::prepare(house, 60);
+    // SIPp sends no sound here: that alone would end the call after a minute.
+    let mut tandem = Tandem::prepare(house.set("media.dead_after", "\"300s\""), 60);
     tandem.users("supervisor", &["chief"]);
     let (caller, carrier) = {
         let _place = stage().await;
