@@ -657,10 +657,6 @@ fn hung_up(out: &[Output]) -> Vec<LegId> {
         .collect()
 }
 
-fn joins(out: &[Output]) -> usize {
-    out.iter().filter(|out| matches!(out, Output::Media { command: MediaCommand::Join { .. }, .. })).count()
-}
-
 fn gone(leg: LegId) -> sip::Event {
     sip::Event::Ended { leg, cause: Cause { q850: 16, sip: 0, words: String::new() }, by_peer: true }
 }

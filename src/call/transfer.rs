@@ -139,6 +139,7 @@ impl Calls {
             DialNumber::Dialled => number,
             DialNumber::Fixed(number) => number,
         };
+        let over = self.room.choose(&over);
         Ok(Target::Number { number, show, over, ring_ms: ring_ms.unwrap_or(EARLY_MEDIA_MS) })
     }
 
@@ -421,6 +422,8 @@ impl Call {
             | sip::Event::Unregistered { .. }
             | sip::Event::TrunkUp { .. }
             | sip::Event::TrunkDown { .. }
+            | sip::Event::InviteSent { .. }
+            | sip::Event::Banned(_)
             | sip::Event::Stranger { .. } => {}
         }
         Next::Goes

@@ -317,7 +317,7 @@ impl Sip {
             Party::Operator(_) => Profile::Generic,
         };
         let after_ms = now.mono_ms.saturating_sub(leg.asked_at);
-        let rang = leg.rung || !leg.early_sdp.is_empty();
+        let rang = leg.rung || !leg.early.sdp.is_empty();
         let (why, way) = of_refusal(response, Refused { profile, after_ms, rang });
         self.wire.fail(leg, response.code, why, way);
         self.remove(id);

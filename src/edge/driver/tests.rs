@@ -169,7 +169,8 @@ impl House {
 
 fn setup(gateway: SocketAddr) -> Setup {
     let mut calls = crate::call::tests::setup();
-    let known = Known { queues: vec!["orders".into()], trunks: vec!["a".into(), "b".into()], sounds: vec![] };
+    let known =
+        Known { queues: vec!["orders".into()], trunks: vec!["a".into(), "b".into()], ..Known::default() };
     calls.plan = Arc::new(Plan::read(&[("plan.toml".to_owned(), PLAN.to_owned())], &known).unwrap());
     calls.media.address = Some(Ipv4Addr::LOCALHOST.into());
     calls.media.rtp_ports = (0..4).map(|n| 23_456 + 2 * n).collect();
@@ -180,6 +181,7 @@ fn setup(gateway: SocketAddr) -> Setup {
         digest: Vec::new(),
         health: sip::Health { every_ms: 3_600_000, timeout_ms: 4_000 },
         prack: false,
+        profile: sip::Profile::Generic,
     };
     Setup {
         node_name: "test".to_owned(),

@@ -82,6 +82,7 @@ fn peer(health: Health) -> TrunkAccount {
         accept_from: vec![Prefix { address: "192.0.2.70".parse().unwrap(), bits: 32 }],
         digest: Vec::new(),
         health,
+        prack: true,
         profile: Profile::Generic,
     }
 }
