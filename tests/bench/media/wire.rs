@@ -110,7 +110,7 @@ fn note(packet: &[u8], now_us: u64, delays: &mut Vec<u64>) -> u64 {
     let sent = (rtp::class(packet) == Class::Rtp).then(|| packet.get(HEADER_LEN..HEADER_LEN + 8)).flatten();
     let sent = sent.map(|sent| u64::from_be_bytes(sent.try_into().unwrap()));
     // Comfort silence of the relay itself carries no time.
-    let delay = sent.map(|sent| now_us.saturating_sub(sent)).filter(|delay| *delay < 60_000_000);
+    let delay = sent.and_then(|sent| now_us.checked_sub(sent)).filter(|delay| *delay < 60_000_000);
     delays.extend(delay);
     u64::from(delay.is_some())
 }
