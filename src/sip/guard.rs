@@ -272,7 +272,7 @@ mod tests {
         let begun = watch.tried(ip("192.0.2.1"), "anna", false, 1_000);
         let lock =
             Ban { source: ip("192.0.2.1"), account: Some("anna".into()), failures: 2, left_ms: 60_000 };
-        assert_eq!(begun, [lock.clone()]);
+        assert_eq!(begun, std::slice::from_ref(&lock));
         assert_eq!(watch.bans(11_000), [Ban { left_ms: 50_000, ..lock }]);
         assert!(watch.tried(ip("192.0.2.1"), "anna", false, 1_000).is_empty(), "it began once");
         assert_eq!(watch.lift(ip("192.0.2.1"), 11_000), 1);
