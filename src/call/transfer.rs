@@ -349,12 +349,17 @@ impl Call {
     }
 
     /// He is still there: he talks with his party again, or holds it as he did.
-    fn back_to_him(&mut self, room: &mut Room, aside: Leg, code: Option<u16>) -> Next {
+    fn back_to_him(&mut self, room: &mut Room, mut aside: Leg, code: Option<u16>) -> Next {
         if let Some(code) = code {
             let code = if (300..700).contains(&code) { code } else { 480 };
             room.sip(sip::Command::ReferProgress { leg: aside.id, code });
         }
         let hears = leg_hears(Some(&aside));
+        // He may have put his side on hold while he waited.
+        let state = if hears { LegState::Up } else { LegState::Held };
+        if std::mem::replace(&mut aside.state, state) != state {
+            self.tell_leg(room, &aside);
+        }
         self.second = Some(aside);
         self.stage = Stage::Talking;
         if hears {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tandem::call::Stage;
 use tandem::engine::{Answer, Engine};
-use tandem::fact::{Fact, LegState, What};
+use tandem::fact::{Fact, LegState, Party, What};
 use tandem::terms::{CallId, CardId, Epoch, OperatorName, PortId, TrunkName};
 
 use crate::plane::Plane;
@@ -250,7 +250,9 @@ impl Laws {
             if !is && matches!(call.stage, Stage::Talking) && !held {
                 self.wrong(format!("call {} talks but hears nothing", call.id));
             }
-            if !is && matches!(call.stage, Stage::Dialling(_)) {
+            // A colleague's phone does not sound before it is answered; a carrier may.
+            let carrier = call.second.as_ref().is_some_and(|leg| matches!(leg.party, Party::Trunk(_)));
+            if !is && carrier && matches!(call.stage, Stage::Dialling(_)) {
                 self.wrong(format!("call {} dials and would miss the carrier's first sound", call.id));
             }
             if matches!(call.stage, Stage::Talking) && !held && is {
