@@ -384,21 +384,22 @@ mod tests {
                 assert_eq!((before.spelled(), before.value()), (after.spelled(), after.value()), "{file}");
             }
             message.headers().vias().unwrap_or_else(|e| panic!("{file}: {e}"));
-            message.headers().contacts().unwrap_or_else(|e| panic!("{file}: {e}"));
+            // RFC 4475 section 3.1.2.13: a Contact that would need brackets is not guessed at.
+            assert_eq!(message.headers().contacts().is_ok(), file != "regbadct", "{file}");
         }
     }
 
     #[test]
     fn the_invalid_torture_messages_are_refused_with_a_reason() {
-        let silent = ["audit-via", "badinv01", "badvers", "bigcode", "insuf", "scalarlg"];
+        let silent = ["audit-via", "bigcode", "insuf", "scalarlg"];
         let all = files("torture/invalid");
         assert!(all.len() >= 20);
         for (file, text) in all {
             match Message::read_datagram(&text) {
                 Err(ReadError::Bad { partial, code, .. }) => {
                     assert!(!silent.contains(&file.as_str()), "{file}");
-                    assert_eq!(code, if file == "badvers2" { 505 } else { 400 }, "{file}");
-                    assert!(partial.headers.via_top().is_ok() && partial.headers.has(&Name::CSeq), "{file}");
+                    assert_eq!(code, if file.starts_with("badvers") { 505 } else { 400 }, "{file}");
+                    assert!(partial.headers.has(&Name::Via) && partial.headers.has(&Name::CSeq), "{file}");
                 }
                 Err(ReadError::Unanswerable(_)) => assert!(silent.contains(&file.as_str()), "{file}"),
                 other => panic!("{file}: {other:?}"),

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::super::header::{Malformed, is_token, read_seconds, trim};
+use super::super::header::{Malformed, Via, is_token, read_seconds, trim};
 use super::super::steps::walked;
 use super::super::uri::Uri;
 use super::{
@@ -66,13 +66,25 @@ impl Flaw {
     fn of(self, request: Request) -> ReadError {
         let headers = &request.headers;
         let needed = [Name::From, Name::To, Name::CallId, Name::CSeq];
-        let echoable = headers.via_top().is_ok() && needed.iter().all(|name| headers.has(name));
+        let echoable = has_way_back(headers) && needed.iter().all(|name| headers.has(name));
         if echoable && request.method != Method::Ack {
             ReadError::Bad { partial: Box::new(request), code: self.code, why: self.why }
         } else {
             ReadError::Unanswerable(self.why)
         }
     }
+}
+
+/// Whether the first Via says who sent it, though its version (RFC 4475 section 3.1.2.16) or its parameters (3.1.2.1)
+/// cannot be read: then the sender can be told what is wrong. It goes where the datagram came from.
+fn has_way_back(headers: &Headers) -> bool {
+    let first = headers.first(&Name::Via).unwrap_or_default();
+    let head = first.split(|b| matches!(b, b';' | b',')).next().unwrap_or_default();
+    let mut parts = head.splitn(3, |&b| b == b'/');
+    let (name, version) =
+        (parts.next().map(trim).unwrap_or_default(), parts.next().map(trim).unwrap_or_default());
+    let rest = parts.next().unwrap_or_default();
+    name.eq_ignore_ascii_case(b"SIP") && is_token(version) && Via::read(&[b"SIP/2.0/", rest].concat()).is_ok()
 }
 
 /// What a start line says.

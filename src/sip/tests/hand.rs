@@ -132,6 +132,24 @@ impl Hand {
         self.sent.clone()
     }
 
+    /// Sends octets; what comes back before time passes, as octets: the answer to garbage echoes garbage.
+    pub(super) fn octets(&mut self, path: Path, datagram: &[u8]) -> Vec<Bytes> {
+        let now = self.at();
+        self.sip.handle(Input::Received { path, bytes: Bytes::copy_from_slice(datagram) }, now);
+        let mut sent = Vec::new();
+        while let Some(output) = self.sip.poll() {
+            match output {
+                Output::Send { path: to, bytes } => {
+                    assert_eq!(to, path);
+                    sent.push(bytes);
+                }
+                Output::Event(event) => self.events.push(event),
+                Output::Dropped(why) => self.dropped.push(why),
+            }
+        }
+        sent
+    }
+
     /// The same, where one response must come back.
     pub(super) fn ask(&mut self, path: Path, text: &str) -> Response {
         let sent = self.say(path, text);

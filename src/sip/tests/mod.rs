@@ -21,4 +21,5 @@ mod refer;
 mod reliable;
 mod strangers;
 mod timers;
+mod torture;
 mod world;
