@@ -21,5 +21,5 @@ mod refer;
 mod reliable;
 mod strangers;
 mod timers;
-mod torture;
+mod torture_tests;
 mod world;
